@@ -21,7 +21,8 @@
    ``ISchedulerForClients``, the other direction ``IClientPeer``.
 
 3. **worker and scheduler**: AMP over TLS, one lasting link, dialled by the worker: ``Hello``, ``Register``,
-   ``Heartbeat``, ``JobState``, ``Draining``, ``Ping``; the scheduler says ``AssignJob``, ``CancelJob``, ``Drain`` and ``Ping``.
+   ``Heartbeat``, ``JobState``, ``Draining``, ``Ping``; the scheduler says ``AssignJob``, ``CancelJob``, ``Drain`` and
+   ``Ping``.
    ``ISchedulerForWorkers`` and ``IWorkerPeer``.
 
 4. **client and worker**: HTTPS (``wire.http``), ``Authorization: Bearer <the attempt's token>``,
