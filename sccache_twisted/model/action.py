@@ -46,7 +46,8 @@ class Action:
 
     ``executable`` is the absolute path that is run; ``argv[0]`` is what it is told to be called.
     ``outputs`` are absolute paths; their directories are writable in the sandbox, nothing else is.
-    ``memory_bytes`` is what the job is expected to need (0: unknown), not a limit.
+    ``then`` are further (executable, argv) commands, each run in the same world when the one before has exited
+    with 0. ``memory_bytes`` is what the job is expected to need (0: unknown), not a limit.
     """
 
     toolchain: Digest
@@ -58,6 +59,7 @@ class Action:
     outputs: tuple[bytes, ...]
     umask: int = 0o022
     memory_bytes: int = 0
+    then: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
 
 
 @frozen
