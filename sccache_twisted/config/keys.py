@@ -20,6 +20,7 @@ class Unit(str, Enum):
     TEXT = "text"
     BOOLEAN = "boolean"
     INTEGER = "integer"
+    NUMBER = "number"
     SECONDS = "seconds"
     SIZE = "size"
     LIST = "list"

@@ -43,7 +43,7 @@ class LinkTimers:
         "First bound of the reconnection back-off (full jitter).",
     )
     reconnect_factor: float = key(
-        "timers", "reconnect_factor", Unit.SECONDS, 1.5, "Growth of the reconnection back-off's bound.", minimum=1.0
+        "timers", "reconnect_factor", Unit.NUMBER, 1.5, "Growth of the reconnection back-off's bound.", minimum=1.0
     )
     reconnect_longest_seconds: float = key(
         "timers", "reconnect_longest_seconds", Unit.SECONDS, 2.0, "Last bound of the reconnection back-off."

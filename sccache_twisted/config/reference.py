@@ -1,0 +1,106 @@
+"""docs/configuration.md, made from the table of keys: ``python -m sccache_twisted.config.reference > docs/…``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from sccache_twisted.config.foreign import FOREIGN
+from sccache_twisted.config.keys import Row, Unit
+from sccache_twisted.config.load import ROLES, all_rows
+from sccache_twisted.config.values import written_size
+
+_OPENING = """\
+# Configuration
+
+This page is made from the table of keys in `sccache_twisted/config/settings.py` by `make docs`; do not edit it.
+
+Each role reads one TOML file of its own:
+
+| role | file, when none is named |
+|---|---|
+| client daemon | `$SCCACHE_CONF`, else `client.toml` |
+| scheduler | `--config FILE`, else `scheduler.toml` |
+| worker | `--config FILE`, else `worker.toml` |
+
+These lie in `$XDG_CONFIG_HOME/sccache-twisted` (`~/.config/sccache-twisted`), else in `/etc/sccache-twisted`.
+
+An environment variable wins over the file; an empty one counts as unset. An unknown key is an error that names the
+place and the nearest known key. `sccache-twisted join LINE` writes the client's and the worker's file for you.
+
+How values are written:
+
+* a **size** is a number of bytes or a string such as `"10G"`, `"512M"` (powers of 1024);
+* **seconds** are a number or a string such as `"2s"`, `"500ms"`, `"10m"`;
+* a **path** is absolute or begins with `~/`;
+* a **list** is a list of strings, in a variable separated by commas or blanks;
+* an *endpoint* is a Twisted server endpoint string, such as `tcp:10600` or `tcp:10601:interface=127.0.0.1`.
+
+A scheduler is written `tls://HOST:PORT?pin=sha256:HEX`, where the pin is the hash of its public key
+(`sccache-twisted invite` prints it), or `tls://HOST:PORT` where `ca_file` names the CA that signed its certificate.
+
+Besides the variables below, three count for a single call, out of the launcher's own environment: `SCCACHE_NO_DIST`
+(this call stays local), `SCCACHE_RECACHE` and `SCCACHE_NO_CACHE`. `SCCACHE_CONF` names the client's file, and with it
+which daemon a launcher talks to.
+"""
+
+_HEADINGS = {"client": "The client daemon", "scheduler": "The scheduler", "worker": "The worker"}
+
+
+def configuration_page() -> str:
+    """The whole page, as it stands in docs/configuration.md."""
+    parts = [_OPENING]
+    parts += [_role(role, kind) for role, kind in ROLES.items()]
+    parts.append(_from_sccache())
+    return "\n".join(parts)
+
+
+def _role(role: str, kind: type[Any]) -> str:
+    sections: dict[str, list[Row]] = {}
+    for row in all_rows(kind):
+        sections.setdefault(row.section, []).append(row)
+    lines = [f"## {_HEADINGS[role]}: {role}.toml", ""]
+    for section, members in sections.items():
+        lines += [f"### `[{section}]`", "", "| key | type | default | environment | meaning |", "|---|---|---|---|---|"]
+        lines += [_line(row) for row in members]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    kind = " or ".join(f'`"{choice}"`' for choice in row.choices) if row.choices else row.unit.value
+    env = f"`{row.env}`" if row.env else ""
+    doc = row.doc if row.minimum in {None, 0} else f"{row.doc} At least {row.minimum:g}."
+    return f"| `{row.name}` | {kind} | {_default(row)} | {env} | {doc} |"
+
+
+def _default(row: Row) -> str:
+    value = row.default
+    if row.unit is Unit.BOOLEAN:
+        return f"`{str(value).lower()}`"
+    if row.unit is Unit.SIZE:
+        return f'`"{written_size(value)}"`' if value else "`0`"
+    if row.unit is Unit.SECONDS:
+        return f'`"{value:g}s"`'
+    if row.unit in {Unit.LIST, Unit.PATHS}:
+        return "`[]`"
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _from_sccache() -> str:
+    lines = [
+        "## Keys of sccache that are not used here",
+        "",
+        "Each is an error that says the same; a table stands for everything in it.",
+        "",
+        "| sccache's key | instead |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | {instead} |" for name, instead in FOREIGN.items()]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(configuration_page())

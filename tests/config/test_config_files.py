@@ -1,0 +1,110 @@
+"""Where configuration is found, and how its secrets are guarded."""
+
+from pathlib import Path
+
+import pytest
+
+from sccache_twisted.config import ClientSettings, WorkerSettings, files
+from sccache_twisted.config.files import found_at, read_secret, read_settings, write_private, written_to
+from sccache_twisted.config.reference import configuration_page
+from sccache_twisted.errors import ConfigError
+
+
+@pytest.fixture
+def environ(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SYSTEM_DIRECTORY", tmp_path / "etc")
+    return {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+
+
+def test_with_no_file_the_defaults_hold(environ):
+    """A machine without any file runs on the defaults."""
+    assert read_settings(ClientSettings, None, environ) == ClientSettings()
+
+
+def test_the_users_file_comes_before_the_machines(environ, tmp_path):
+    """A user's own file hides the one below /etc; a file named in SCCACHE_CONF or by --config hides both."""
+    write_private(tmp_path / "etc" / "client.toml", "[dist]\nmax_jobs = 1\n")
+    assert read_settings(ClientSettings, None, environ).max_jobs == 1
+    write_private(tmp_path / "xdg" / "sccache-twisted" / "client.toml", "[dist]\nmax_jobs = 2\n")
+    assert read_settings(ClientSettings, None, environ).max_jobs == 2
+    write_private(tmp_path / "mine.toml", "[dist]\nmax_jobs = 3\n")
+    assert read_settings(ClientSettings, None, environ | {"SCCACHE_CONF": str(tmp_path / "mine.toml")}).max_jobs == 3
+    assert found_at("worker", environ) is None
+
+
+def test_root_writes_below_etc_and_users_below_xdg(environ, tmp_path):
+    """Join writes where the role will look."""
+    assert written_to("worker", environ, 0) == tmp_path / "etc" / "worker.toml"
+    assert written_to("worker", environ, 1000) == tmp_path / "xdg" / "sccache-twisted" / "worker.toml"
+
+
+def test_a_named_file_must_be_there(environ, tmp_path):
+    """A file that was named and is missing is an error that names it."""
+    with pytest.raises(ConfigError, match=r"absent\.toml: No such file"):
+        read_settings(WorkerSettings, tmp_path / "absent.toml", environ)
+
+
+def test_a_token_comes_out_of_its_file(environ, tmp_path):
+    """The token file's content becomes the token; an inline token wins."""
+    write_private(tmp_path / "token", "abc\n")
+    write_private(tmp_path / "w.toml", f"[worker]\ntoken_file = '{tmp_path}/token'\n")
+    assert read_settings(WorkerSettings, tmp_path / "w.toml", environ).token == "abc"
+    assert read_settings(WorkerSettings, tmp_path / "w.toml", environ | {"SCCACHE_WORKER_TOKEN": "x"}).token == "x"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_secret_that_others_can_read_is_refused(environ, tmp_path, mode):
+    """A token file, or a configuration file with a token in it, must be its owner's alone."""
+    (tmp_path / "token").write_text("abc\n")
+    (tmp_path / "token").chmod(mode)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_secret(str(tmp_path / "token"))
+    (tmp_path / "c.toml").write_text("[dist.auth]\ntoken = 'abc'\n")
+    (tmp_path / "c.toml").chmod(mode)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_settings(ClientSettings, tmp_path / "c.toml", environ)
+
+
+def test_a_file_without_secrets_may_be_anybodys(environ, tmp_path):
+    """Only a token asks for a private file; one that comes from the environment does not."""
+    (tmp_path / "c.toml").write_text("[dist]\nmax_jobs = 7\n")
+    (tmp_path / "c.toml").chmod(0o644)
+    read = read_settings(ClientSettings, tmp_path / "c.toml", environ | {"SCCACHE_DIST_TOKEN": "t"})
+    assert (read.max_jobs, read.token) == (7, "t")
+
+
+@pytest.mark.parametrize("content", [b"", b"two words\n"])
+def test_a_token_file_holds_one_token(tmp_path, content):
+    """An empty token file, or one with more than a token, is refused."""
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="does not hold one token"):
+        read_secret(str(path))
+
+
+def test_a_file_that_is_no_text_is_refused(environ, tmp_path):
+    """Bytes that are not UTF-8 are refused with file and line, and so is a file beyond all reason."""
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"[dist]\n\xff\n")
+    with pytest.raises(ConfigError, match=r"c\.toml:2: this is not UTF-8"):
+        read_settings(ClientSettings, path, environ)
+    path.write_bytes(b"#" * (2 << 20))
+    with pytest.raises(ConfigError, match="no configuration file"):
+        read_settings(ClientSettings, path, environ)
+
+
+def test_private_files_are_whole_and_private(tmp_path):
+    """A private file has mode 0600, replaces what was there, and leaves nothing beside it."""
+    path = tmp_path / "d" / "f"
+    write_private(path, "one")
+    write_private(path, "two")
+    assert path.read_text() == "two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == ["f"]
+
+
+def test_the_documentation_is_the_table():
+    """docs/configuration.md is what the table of keys says now; ``make docs`` writes it."""
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert page.read_text(encoding="utf-8") == configuration_page()
