@@ -1,0 +1,45 @@
+# make demo       three workers on this machine, a C++ tree compiled through them, one worker killed on the way
+# make test       what a change must pass: real compilers, real sandboxes, real processes
+# make test-full  the whole matrices, whole trees and long counts
+# make lint       style, format, types, and the walls between rooms
+# make docs       docs/configuration.md out of the table of keys
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-full lint docs format clean
+
+demo: .venv/.run
+	@$(BIN)/python -m sccache_twisted.cli demo
+
+test: .venv/.tests
+	$(BIN)/python -m pytest -q -m "not full" $(ARGS)
+
+test-full: .venv/.tests
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: .venv/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.tests
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.run
+	$(BIN)/python -m sccache_twisted.config.reference >docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+.venv/.run: setup.cfg pyproject.toml .ci/bootstrap
+	@PYTHON=$(PYTHON) .ci/bootstrap
+	@touch $@
+
+.venv/.tests: setup.cfg pyproject.toml .ci/bootstrap
+	@PYTHON=$(PYTHON) .ci/bootstrap --tests
+	@touch $@ .venv/.run
+
+clean:
+	rm -rf .venv .demo .trees build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache
+	find sccache_twisted tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +
