@@ -1,0 +1,127 @@
+"""Child processes that the reactor watches."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import CancelledError, Deferred
+
+from sccache_twisted.errors import TooLarge
+from sccache_twisted.net.processes import ProcessRunner, start
+
+ENV = {b"PATH": b"/usr/bin:/bin"}
+
+
+@pytest.fixture
+def reactor():
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def run(reactor, script, *, limit=1 << 20, umask=0o022, cwd=b"/"):
+    return ProcessRunner(reactor).run(
+        [b"sh", b"-c", script], executable=b"/bin/sh", cwd=cwd, env=ENV, umask=umask, limit=limit
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_status_and_streams_arrive_whole(reactor):
+    """A run ends with the status of the shell and every byte of both streams."""
+    done = await run(reactor, b"head -c 300000 /dev/zero; printf oops >&2; exit 3")
+    assert (done.status, len(done.stdout), done.stderr) == (3, 300000, b"oops")
+
+
+@pytest_twisted.ensureDeferred
+async def test_signal_is_128_plus_n(reactor):
+    """A process ended by signal n has status 128+n."""
+    assert (await run(reactor, b"kill -TERM $$")).status == 128 + signal.SIGTERM
+
+
+@pytest_twisted.ensureDeferred
+async def test_umask_and_cwd_are_the_callers(reactor, tmp_path):
+    """The umask and the working directory are those that were asked for; argv[0] is what it is told."""
+    done = await run(reactor, b"umask; pwd; echo $0", umask=0o077, cwd=os.fsencode(tmp_path))
+    assert done.stdout == b"0077\n" + os.fsencode(tmp_path) + b"\nsh\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_too_much_output_kills(reactor):
+    """Output over the limit kills the process and is TooLarge."""
+    with pytest.raises(TooLarge):
+        await run(reactor, b"cat /dev/zero", limit=100_000)
+
+
+@pytest.mark.parametrize(("name", "status"), [(b"/nowhere/cc", 127), (b"/etc/passwd", 126)])
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_run_ends_as_in_a_shell(reactor, name, status):
+    """A program that is absent ends with 127, one that may not be executed with 126, and both say so."""
+    done = await ProcessRunner(reactor).run([b"cc"], executable=name, cwd=b"/", env=ENV, umask=0o22, limit=10)
+    assert done.status == status
+    assert done.stderr.startswith(name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancel_fires_when_the_group_is_dead(reactor, tmp_path):
+    """Cancelling kills the whole group, and the Deferred fires only when the process has ended."""
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    running = run(reactor, b"sleep 1000 & echo $! $$ > %s; wait" % os.fsencode(ready))
+    fd = os.open(ready, os.O_RDWR | os.O_NONBLOCK)
+    started = Deferred()
+
+    class Reader:
+        def fileno(self):
+            return fd
+
+        def logPrefix(self):
+            return "fifo"
+
+        def connectionLost(self, reason):
+            pass
+
+        def doRead(self):
+            reactor.removeReader(self)
+            started.callback(os.read(fd, 100))
+
+    reactor.addReader(Reader())
+    pids = [int(word) for word in (await started).split()]
+    os.close(fd)
+    running.cancel()
+    with pytest.raises(CancelledError):
+        await running
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[1], 0)
+    try:
+        state = Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        state = "Z"
+    assert state in "ZX"
+
+
+@pytest_twisted.ensureDeferred
+async def test_cost_is_told(reactor):
+    """A child tells what it and its children cost."""
+    child = start(
+        reactor,
+        [b"sh", b"-c", b"i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done"],
+        executable=b"/bin/sh",
+        cwd=b"/",
+        env=ENV,
+        umask=-1,
+        limit=1,
+    )
+    ended = await child.wait()
+    assert ended.cpu_seconds > 0
+    assert ended.peak_memory_bytes > 1 << 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_descriptor_is_left(reactor):
+    """A run leaves no descriptor behind, neither here nor in the child."""
+    before = len(os.listdir("/proc/self/fd"))
+    done = await run(reactor, b"ls /proc/self/fd | wc -l")
+    assert int(done.stdout) == 4  # 0, 1, 2 and the listing's own
+    assert len(os.listdir("/proc/self/fd")) == before
