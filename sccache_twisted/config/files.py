@@ -1,4 +1,4 @@
-"""Where configuration files lie, and how they and their secrets are read.
+"""Where configuration files lie, and how they are read.
 
 The one module of this room that touches the disk. A file that holds a token must be its reader's alone.
 """
@@ -10,8 +10,6 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
-
-from attrs import evolve, fields_dict
 
 from sccache_twisted.config.load import ROLES, all_rows, load
 from sccache_twisted.errors import ConfigError
@@ -45,7 +43,7 @@ def found_at(role: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def read_settings(kind: type[Settings], path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Settings:
-    """The settings in the file at ``path``, or in the one that is found; its token read too. Raises ConfigError.
+    """The settings in the file at ``path``, or in the one that is found; raises ConfigError.
 
     With no file anywhere these are the defaults and what the environment says.
     """
@@ -54,39 +52,12 @@ def read_settings(kind: type[Settings], path: str | os.PathLike[str] | None, env
         path = environ["SCCACHE_CONF"]
     source = Path(path) if path is not None else found_at(role, environ)
     if source is None:
-        return _with_token(load(kind, "", "no file", environ))
+        return load(kind, "", "no file", environ)
     text, private = _read(source)
     settings = load(kind, text, str(source), environ)
     if not private and _inline_secret(kind, text, source, environ):
         raise ConfigError(f"{source} holds a token and others can read it: chmod 600 {source}")
-    return _with_token(settings)
-
-
-def read_secret(path: str) -> str:
-    """A token out of its file, which nobody else may read; raises ConfigError."""
-    text, private = _read(Path(path))
-    if not private:
-        raise ConfigError(f"The token file {path} can be read by others: chmod 600 {path}")
-    token = text.strip()
-    if not token or len(token.split()) != 1:
-        raise ConfigError(f"The token file {path} does not hold one token.")
-    return token
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 whole or not at all; raises OSError."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    return settings
 
 
 def _read(path: Path) -> tuple[str, bool]:
@@ -110,12 +81,3 @@ def _inline_secret(kind: type[Settings], text: str, source: Path, environ: Mappi
     secrets = {row.env for row in all_rows(kind) if row.secret}
     alone = load(kind, text, str(source), {name: value for name, value in environ.items() if name not in secrets})
     return bool(getattr(alone, "token", ""))
-
-
-def _with_token(settings: Settings) -> Settings:
-    if "token_file" not in fields_dict(type(settings)):  # type: ignore[arg-type]  # it is an attrs class
-        return settings
-    token_file: str = settings.token_file  # type: ignore[attr-defined]  # just asked
-    if not token_file or settings.token:  # type: ignore[attr-defined]  # they come together
-        return settings
-    return evolve(settings, token=read_secret(token_file))  # type: ignore[misc]  # it is an attrs class

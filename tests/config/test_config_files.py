@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 
 from sccache_twisted.config import ClientSettings, WorkerSettings, files
-from sccache_twisted.config.files import found_at, read_secret, read_settings, write_private, written_to
+from sccache_twisted.config.files import found_at, read_settings, written_to
 from sccache_twisted.config.reference import configuration_page
 from sccache_twisted.errors import ConfigError
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 @pytest.fixture
@@ -23,11 +28,11 @@ def test_with_no_file_the_defaults_hold(environ):
 
 def test_the_users_file_comes_before_the_machines(environ, tmp_path):
     """A user's own file hides the one below /etc; a file named in SCCACHE_CONF or by --config hides both."""
-    write_private(tmp_path / "etc" / "client.toml", "[dist]\nmax_jobs = 1\n")
+    write(tmp_path / "etc" / "client.toml", "[dist]\nmax_jobs = 1\n")
     assert read_settings(ClientSettings, None, environ).max_jobs == 1
-    write_private(tmp_path / "xdg" / "sccache-twisted" / "client.toml", "[dist]\nmax_jobs = 2\n")
+    write(tmp_path / "xdg" / "sccache-twisted" / "client.toml", "[dist]\nmax_jobs = 2\n")
     assert read_settings(ClientSettings, None, environ).max_jobs == 2
-    write_private(tmp_path / "mine.toml", "[dist]\nmax_jobs = 3\n")
+    write(tmp_path / "mine.toml", "[dist]\nmax_jobs = 3\n")
     assert read_settings(ClientSettings, None, environ | {"SCCACHE_CONF": str(tmp_path / "mine.toml")}).max_jobs == 3
     assert found_at("worker", environ) is None
 
@@ -44,21 +49,9 @@ def test_a_named_file_must_be_there(environ, tmp_path):
         read_settings(WorkerSettings, tmp_path / "absent.toml", environ)
 
 
-def test_a_token_comes_out_of_its_file(environ, tmp_path):
-    """The token file's content becomes the token; an inline token wins."""
-    write_private(tmp_path / "token", "abc\n")
-    write_private(tmp_path / "w.toml", f"[worker]\ntoken_file = '{tmp_path}/token'\n")
-    assert read_settings(WorkerSettings, tmp_path / "w.toml", environ).token == "abc"
-    assert read_settings(WorkerSettings, tmp_path / "w.toml", environ | {"SCCACHE_WORKER_TOKEN": "x"}).token == "x"
-
-
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
 def test_a_secret_that_others_can_read_is_refused(environ, tmp_path, mode):
-    """A token file, or a configuration file with a token in it, must be its owner's alone."""
-    (tmp_path / "token").write_text("abc\n")
-    (tmp_path / "token").chmod(mode)
-    with pytest.raises(ConfigError, match="chmod 600"):
-        read_secret(str(tmp_path / "token"))
+    """A configuration file with a token in it must be its owner's alone."""
     (tmp_path / "c.toml").write_text("[dist.auth]\ntoken = 'abc'\n")
     (tmp_path / "c.toml").chmod(mode)
     with pytest.raises(ConfigError, match="chmod 600"):
@@ -73,16 +66,6 @@ def test_a_file_without_secrets_may_be_anybodys(environ, tmp_path):
     assert (read.max_jobs, read.token) == (7, "t")
 
 
-@pytest.mark.parametrize("content", [b"", b"two words\n"])
-def test_a_token_file_holds_one_token(tmp_path, content):
-    """An empty token file, or one with more than a token, is refused."""
-    path = tmp_path / "token"
-    path.write_bytes(content)
-    path.chmod(0o600)
-    with pytest.raises(ConfigError, match="does not hold one token"):
-        read_secret(str(path))
-
-
 def test_a_file_that_is_no_text_is_refused(environ, tmp_path):
     """Bytes that are not UTF-8 are refused with file and line, and so is a file beyond all reason."""
     path = tmp_path / "c.toml"
@@ -92,16 +75,6 @@ def test_a_file_that_is_no_text_is_refused(environ, tmp_path):
     path.write_bytes(b"#" * (2 << 20))
     with pytest.raises(ConfigError, match="no configuration file"):
         read_settings(ClientSettings, path, environ)
-
-
-def test_private_files_are_whole_and_private(tmp_path):
-    """A private file has mode 0600, replaces what was there, and leaves nothing beside it."""
-    path = tmp_path / "d" / "f"
-    write_private(path, "one")
-    write_private(path, "two")
-    assert path.read_text() == "two"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [entry.name for entry in path.parent.iterdir()] == ["f"]
 
 
 def test_the_documentation_is_the_table():
