@@ -1,0 +1,311 @@
+"""One call: resolve, ask the daemon, do what it says.
+
+``posix`` and ``_socket`` stand here where ``os`` and ``socket`` would be expected: those two alone cost more
+time than all the rest of a call. Slow paths (starting a daemon, waiting for a slot) live in ``slow``.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed knows only its wrapper, which takes 2 ms to import
+import _socket
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+MYSELF = {b"sccache-twisted", b"sccache"}
+SUBCOMMANDS = {b"cluster", b"doctor", b"invite", b"jobs", b"join", b"trace"}
+GUARD = b"_SCCACHE_TWISTED_RUNNING"
+MARK = b"sccache-twisted launcher"
+WRAPPERS = {b"ccache", b"colorgcc", b"distcc", b"icecc", b"icerun", b"sccache"}
+DEFAULT_SIGNALS = (_signal.SIGPIPE, _signal.SIGXFSZ)  # Python ignores these two; a compiler must not inherit that
+MAX_ANSWER = 1 << 31
+
+Environment = dict[bytes, bytes]
+
+
+class Lost(Exception):
+    """There is no daemon, or it went away before it answered; the sentence says which."""
+
+
+def run() -> NoReturn:
+    """Entry of the script, which gives: the package's place, the true LC_CTYPE, the script's folder, $0, arguments."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    locale, here, *words = [word.encode("utf-8", "surrogateescape") for word in sys.argv[2:]]
+    environ = dict(posix.environ)
+    if locale:
+        environ[b"LC_CTYPE"] = locale[1:]
+    else:
+        environ.pop(b"LC_CTYPE", None)
+    name = words[0].rpartition(b"/")[2]
+    if name not in MYSELF:
+        compile_here_or_there([name, *words[1:]], environ, here)
+    if len(words) < 2 or words[1].startswith(b"-") or words[1] in SUBCOMMANDS:
+        from sccache_twisted.launcher import slow
+
+        slow.command(words[1:], environ)
+    compile_here_or_there(words[1:], environ, here)
+
+
+def compile_here_or_there(argv: list[bytes], environ: Environment, here: bytes) -> NoReturn:
+    """Let the daemon answer for a command line, or run it."""
+    if environ.get(GUARD):
+        execute(resolve(argv[0], environ), argv, environ)
+    try:
+        connection = connect(environ, here)
+        try:
+            answer = ask(connection, request(argv, environ))
+        except (OSError, ValueError) as problem:
+            raise Lost(f"the daemon went away: {problem}") from problem
+    except (Lost, OSError) as problem:
+        from sccache_twisted.launcher import slow
+
+        slow.alone(argv, environ, str(problem))
+    kind, body = answer[:1], answer[1:]
+    if kind == b"D":
+        done(body)
+    if kind == b"X":
+        executable, end = field(body, 0)
+        command, end = fields(body, end)
+        _reason, end = field(body, end)
+        note, end = field(body, end)
+        write(2, note)
+        connection.close()
+        execute(executable, command, environ)
+    if kind == b"S":
+        from sccache_twisted.launcher import slow
+
+        slow.in_slot(connection, body, environ)
+    from sccache_twisted.launcher import slow
+
+    slow.alone(argv, environ, f"the daemon answered {kind!r}")
+
+
+def request(argv: list[bytes], environ: Environment) -> bytes:
+    """The body of an ``R`` frame; OSError when the cwd does not exist any more."""
+    umask = posix.umask(0o077)
+    posix.umask(umask)
+    environment = [name + b"=" + value for name, value in environ.items()]
+    terminal = b"1" if posix.isatty(2) else b"0"
+    head = b"".join([as_field(word) for word in (b"1", posix.getcwdb(), b"%d" % umask, terminal)])
+    return b"R" + head + as_fields(argv) + as_fields(environment)
+
+
+def done(body: bytes) -> NoReturn:
+    """Show a ``D`` answer and exit with its status."""
+    status, end = field(body, 0)
+    stdout, end = field(body, end)
+    stderr, end = field(body, end)
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+    write(1, stdout)
+    write(2, stderr)
+    posix._exit(int(status))  # noqa: SLF001 - nothing of Python's has to be flushed
+
+
+def write(descriptor: int, data: bytes) -> None:
+    """Write all of it; a reader that is gone is the reader's business."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[posix.write(descriptor, view) :]
+        except BlockingIOError:
+            import select
+
+            select.select([], [descriptor], [])
+        except OSError:
+            return
+
+
+# --- frames: see the package's wire/__init__.py ----------------------------------------------------
+
+
+def as_field(data: bytes) -> bytes:
+    """A u32 length and the bytes."""
+    return len(data).to_bytes(4, "big") + data
+
+
+def as_fields(items: list[bytes]) -> bytes:
+    """A u32 count and the fields."""
+    return len(items).to_bytes(4, "big") + b"".join([as_field(item) for item in items])
+
+
+def field(body: bytes, start: int) -> tuple[bytes, int]:
+    """The field at ``start`` and where it ends; ValueError when it is cut short."""
+    begin = start + 4
+    end = begin + int.from_bytes(body[start:begin], "big")
+    if end > len(body):
+        raise ValueError("an answer is cut short")
+    return body[begin:end], end
+
+
+def fields(body: bytes, start: int) -> tuple[list[bytes], int]:
+    """The list at ``start`` and where it ends."""
+    end = start + 4
+    items = []
+    for _ in range(int.from_bytes(body[start:end], "big")):
+        item, end = field(body, end)
+        items.append(item)
+    return items, end
+
+
+def ask(connection: _socket.socket, body: bytes) -> bytes:
+    """Send one frame and wait for one; EOFError's cousin here is ValueError."""
+    send(connection, body)
+    length = int.from_bytes(receive(connection, 4), "big")
+    if not 0 < length < MAX_ANSWER:
+        raise ValueError(f"an answer of {length} bytes")
+    return receive(connection, length)
+
+
+def send(connection: _socket.socket, body: bytes) -> None:
+    """Send one frame."""
+    connection.sendall(as_field(body), _socket.MSG_NOSIGNAL)
+
+
+def receive(connection: _socket.socket, length: int) -> bytes:
+    """Exactly ``length`` bytes, or ValueError when the daemon hangs up."""
+    parts = []
+    while length:
+        part = connection.recv(min(length, 1 << 20))
+        if not part:
+            raise ValueError("it hung up before it answered")
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+# --- where the daemon is ---------------------------------------------------------------------------
+
+
+def home_directory(environ: Environment) -> bytes:
+    """The directory of the daemon's socket: $XDG_RUNTIME_DIR/sccache-twisted, else /tmp/sccache-twisted-<uid>."""
+    runtime = environ.get(b"XDG_RUNTIME_DIR")
+    return runtime + b"/sccache-twisted" if runtime else b"/tmp/sccache-twisted-%d" % posix.getuid()
+
+
+def socket_path(environ: Environment) -> bytes:
+    """The daemon's socket for this environment."""
+    explicit = environ.get(b"SCCACHE_SERVER_UDS")
+    if explicit:
+        return absolute(explicit)
+    configuration = environ.get(b"SCCACHE_CONF", b"")
+    value = 0xCBF29CE484222325
+    for byte in absolute(configuration) if configuration else b"":
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return b"%b/%016x.sock" % (home_directory(environ), value)
+
+
+def absolute(path: bytes) -> bytes:
+    """A path that means the same from everywhere."""
+    return path if path.startswith(b"/") else posix.getcwdb() + b"/" + path
+
+
+def connect(environ: Environment, here: bytes) -> _socket.socket:
+    """A connection to the daemon, which is started if there is none; Lost when that fails."""
+    path = socket_path(environ)
+    connection = knock(path)
+    if connection is None:
+        from sccache_twisted.launcher import slow
+
+        connection = slow.start(path, environ, here)
+    return connection
+
+
+def knock(path: bytes) -> _socket.socket | None:
+    """A connection to our own user's daemon, or None if nobody listens; Lost when it is somebody else's."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError as problem:
+        connection.close()
+        raise Lost(f"{path!r}: {problem}") from problem
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    owner = int.from_bytes(credentials[4:8], sys.byteorder)
+    if owner != posix.getuid():
+        connection.close()
+        raise Lost(f"the daemon at {path!r} belongs to uid {owner}")
+    return connection
+
+
+# --- running programs ------------------------------------------------------------------------------
+
+
+def resolve(name: bytes, environ: Environment) -> bytes:
+    """The program that ``name`` means, never ourselves nor one that already called us; empty if there is none."""
+    running = environ.get(GUARD, b"").split(b":")
+    if b"/" in name:
+        return b"" if is_launcher(name) else name
+    for directory in environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin").split(b":"):
+        candidate = (directory or b".") + b"/" + name
+        if candidate not in running and is_program(candidate) and not is_launcher(candidate):
+            return candidate
+    return b""
+
+
+def is_program(path: bytes) -> bool:
+    """Whether it is a regular file that we may execute."""
+    try:
+        return posix.stat(path).st_mode & 0o170000 == 0o100000 and posix.access(path, posix.X_OK)
+    except OSError:
+        return False
+
+
+def is_launcher(path: bytes) -> bool:
+    """Whether it is this program, under whatever name, linked or copied."""
+    return MARK in first_bytes(path)
+
+
+def first_bytes(path: bytes) -> bytes:
+    """The first 64 bytes of a file; none if it can't be read."""
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return posix.read(descriptor, 64)
+    except OSError:
+        return b""
+    finally:
+        posix.close(descriptor)
+
+
+def guarded(executable: bytes, environ: Environment) -> Environment:
+    """The caller's environment; with a mark against endless recursion if the program may call a compiler by name."""
+    is_script = first_bytes(executable).startswith(b"#!")
+    if not is_script and executable.rpartition(b"/")[2] not in WRAPPERS and not links_to_wrapper(executable):
+        return environ
+    running = environ.get(GUARD)
+    return {**environ, GUARD: running + b":" + executable if running else executable}
+
+
+def links_to_wrapper(path: bytes) -> bool:
+    """Whether a symbolic link on the way ends at a known compiler wrapper."""
+    for _ in range(40):
+        try:
+            target = posix.readlink(path)
+        except OSError:
+            return path.rpartition(b"/")[2] in WRAPPERS
+        path = target if target.startswith(b"/") else path.rpartition(b"/")[0] + b"/" + target
+    return False
+
+
+def execute(executable: bytes, argv: list[bytes], environ: Environment) -> NoReturn:
+    """Become the program; exits with the shell's status when it can't be run."""
+    sentence, status = f"no program {argv[0].decode('utf-8', 'replace')} in PATH", 127
+    if executable:
+        environ = guarded(executable, environ)
+        for number in DEFAULT_SIGNALS:
+            _signal.signal(number, _signal.SIG_DFL)
+        try:
+            posix.execve(executable, argv, environ)
+        except OSError as problem:
+            sentence = f"cannot run {executable.decode('utf-8', 'replace')}: {problem.strerror}"
+            status = 127 if isinstance(problem, FileNotFoundError) else 126
+    write(2, f"sccache-twisted: {sentence}\n".encode("utf-8", "surrogateescape"))
+    posix._exit(status)  # noqa: SLF001 - nothing of Python's has to be flushed
