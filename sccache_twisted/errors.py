@@ -116,6 +116,13 @@ class NoLocalFallback(UserError):
     hint = 'See "sccache-twisted --dist-status", or set dist.fallback = "allow".'
 
 
+class CompilerNotPackageable(UserError):
+    """The compiler cannot be sent to a worker."""
+
+    code = "compiler_not_packageable"
+    hint = "It compiles locally; name the real compiler instead of a wrapper to distribute it."
+
+
 # --- identity and permission ----------------------------------------------------------------------
 
 

@@ -1,0 +1,38 @@
+"""Compilers as archives: found on the client, packed, sent, kept and verified on the worker.
+
+1. ``discover`` asks a driver what it needs and follows every link on the way there;
+2. ``package`` writes that closure as one canonical tar, named by the blake3 of its bytes, and
+   ``memo`` remembers the answer for as long as no file of it changes;
+3. ``unpack`` reads such an archive from a peer that may lie, without ever following what it made;
+4. ``keep`` holds unpacked toolchains on a worker: complete or absent, pinned or evictable, verified.
+
+Everything here is synchronous and blocks on disk or on child processes: call it in a thread. Objects
+that say so may be shared between threads. Nothing here knows jobs, connections or Twisted.
+"""
+
+from sccache_twisted.toolchains.archive import ArchiveLimits
+from sccache_twisted.toolchains.discover import ToolchainFiles, discover
+from sccache_twisted.toolchains.keep import Intake, StoreChanges, Toolchain, ToolchainStore
+from sccache_twisted.toolchains.memo import ToolchainCache
+from sccache_twisted.toolchains.package import PackagedToolchain, package, package_to
+from sccache_twisted.toolchains.probes import Answer, Runner, run_here
+from sccache_twisted.toolchains.tree import Entry, EntryKind
+
+__all__ = [
+    "Answer",
+    "ArchiveLimits",
+    "Entry",
+    "EntryKind",
+    "Intake",
+    "PackagedToolchain",
+    "Runner",
+    "StoreChanges",
+    "Toolchain",
+    "ToolchainCache",
+    "ToolchainFiles",
+    "ToolchainStore",
+    "discover",
+    "package",
+    "package_to",
+    "run_here",
+]
