@@ -1,0 +1,157 @@
+"""The command line: sccache's options as they are spelled there, and commands of our own."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NoReturn
+
+from sccache_twisted import __version__
+
+Run = Callable[[argparse.Namespace], int]
+
+_DESCRIPTION = """\
+Compiles C and C++ on a cluster of workers:  sccache-twisted COMPILER ARGS…
+Also under another name: a link named gcc that points here compiles with the next gcc in PATH."""
+
+_EPILOG = """\
+New here? "sccache-twisted cluster start --dir ~/cluster" starts a cluster on this machine and says how to use it;
+"sccache-twisted doctor" tells what is missing on this machine."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Ends with one sentence and status 2, as the other errors do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'sccache-twisted: {message}. See "{self.prog} --help".\n')
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The arguments; ``run`` in them is the command. Exits by itself for ``--help``, ``--version`` and mistakes."""
+    return _parser().parse_args(words or ["--help"])
+
+
+def _lazily(module: str, function: str) -> Run:
+    def run(arguments: argparse.Namespace) -> int:
+        command: Run = getattr(import_module(f"sccache_twisted.cli.{module}"), function)
+        return command(arguments)
+
+    return run
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="sccache-twisted",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"sccache-twisted {__version__}")
+    parser.add_argument(
+        "--stats-format", choices=("text", "json"), default="text", help="how --show-stats and --dist-status answer"
+    )
+    parser.set_defaults(run=_nothing_asked)
+    daemon = parser.add_argument_group("the daemon").add_mutually_exclusive_group()
+    for flags, function, text in (
+        (("-s", "--show-stats", "--show-adv-stats"), "show_stats", "what was compiled, where, and why not on a worker"),
+        (("-z", "--zero-stats"), "zero_stats", "count from zero again"),
+        (("--start-server",), "start_server", "start the daemon, which otherwise starts by itself"),
+        (("--stop-server",), "stop_server", "end the daemon"),
+        (("--dist-status",), "dist_status", "whether a scheduler answers, and what it has"),
+    ):
+        daemon.add_argument(*flags, dest="run", action="store_const", const=_lazily("daemon", function), help=text)
+    daemon.add_argument(
+        "--package-toolchain",
+        nargs=2,
+        metavar=("EXE", "OUT"),
+        action=_Package,
+        help="write what a worker would be sent for the compiler EXE to OUT, a .tar.zst",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    _cluster(commands)
+    _invitations(commands)
+    doctor = commands.add_parser("doctor", help="tell what is missing on this machine, and what to do")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(run=_lazily("doctor", "doctor"))
+    jobs = commands.add_parser("jobs", help='print a sensible N for "make -jN" with the cluster as it is')
+    jobs.set_defaults(run=_lazily("daemon", "jobs"))
+    demo = commands.add_parser("demo", help="build a C++ tree on a cluster of three, one of which is killed on the way")
+    demo.add_argument("--dir", metavar="DIR", default=".demo", help="where to work (default: .demo)")
+    demo.add_argument("--keep", action="store_true", help="leave the cluster running")
+    demo.set_defaults(run=_lazily("demo", "demo"))
+    return parser
+
+
+class _Package(argparse.Action):
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        _option_string: str | None = None,
+    ) -> None:
+        namespace.executable, namespace.output = values
+        namespace.run = _lazily("toolchain", "package_toolchain")
+
+
+def _nothing_asked(_arguments: argparse.Namespace) -> int:
+    return _parser().error("nothing to do")
+
+
+def _cluster(commands: Any) -> None:
+    cluster = commands.add_parser("cluster", help="a whole cluster on this machine")
+    verbs = cluster.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+        parser.add_argument("--dir", metavar="DIR", required=True, help="the directory that the cluster lives in")
+        parser.set_defaults(run=_lazily("cluster", name))
+        return parser
+
+    start = verb("start", "start a scheduler and workers; returns when all of them are ready")
+    start.add_argument("--workers", type=_count, default=3, metavar="N", help="how many (default: 3)")
+    start.add_argument("--slots", type=_count, default=0, metavar="N", help="jobs at once on each worker")
+    status = verb("status", "show what runs")
+    status.add_argument("--json", action="store_true", help="for programs")
+    add = verb("add", "start one more worker")
+    add.add_argument("--name", metavar="N", default="", help="its name (default: the next free worker-N)")
+    add.add_argument("--slots", type=_count, default=0, metavar="N", help="jobs at once (default: as the others)")
+    remove = verb("remove", "send a worker a signal; TERM lets it finish its jobs and leave")
+    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--signal", choices=("TERM", "KILL", "STOP", "CONT"), default="TERM")
+    verb("stop", "end everything, the client daemon too")
+
+
+def _invitations(commands: Any) -> None:
+    invite = commands.add_parser(
+        "invite", help="on the scheduler's machine: print a line that another machine's join takes"
+    )
+    invite.add_argument("role", choices=("client", "worker"))
+    invite.add_argument("--name", metavar="N", default="", help="the token's name, by which it is listed and revoked")
+    invite.add_argument("--config", metavar="FILE", help="the scheduler's file")
+    invite.set_defaults(run=_lazily("invitations", "invite"))
+
+    token = commands.add_parser("token", help="on the scheduler's machine: the tokens that are valid")
+    verbs = token.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    listing = verbs.add_parser("list", help="names, roles and dates")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    revoke = verbs.add_parser("revoke", help="end a token")
+    revoke.add_argument("name", metavar="NAME")
+    for verb, function in ((listing, "token_list"), (revoke, "token_revoke")):
+        verb.add_argument("--config", metavar="FILE", help="the scheduler's file")
+        verb.set_defaults(run=_lazily("invitations", function))
+
+    join = commands.add_parser("join", help="on another machine: become a client or a worker, with a line of invite's")
+    join.add_argument("line", metavar="LINE", help='as "invite" printed it; "-" reads it from standard input')
+    join.add_argument("--config", metavar="FILE", help="the file to write")
+    join.add_argument("--force", action="store_true", help="replace a file that is there")
+    join.add_argument("--name", metavar="N", default="", help="the worker's name (default: this host's)")
+    join.set_defaults(run=_lazily("invitations", "join"))
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
