@@ -1,0 +1,165 @@
+"""One constant for each thing that is logged: its name, level, sentence, and the fields that come with it.
+
+An event below the least level costs one comparison. ``trace`` and the tests read names and fields, never sentences.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+from twisted.logger import Logger, LogLevel
+
+from sccache_twisted.model import ServerId, Try
+
+_RANKS = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
+_LEVELS = {name: LogLevel.levelWithName(name) for name in _RANKS}
+
+
+@frozen
+class Event:
+    """A word of the vocabulary. ``sentence`` is a format string over ``fields`` and the ids."""
+
+    name: str
+    level: str
+    sentence: str
+    fields: tuple[str, ...] = ()
+    rank: int = field(init=False)
+
+    @rank.default
+    def _by_level(self) -> int:
+        return _RANKS[self.level]
+
+
+VOCABULARY: dict[str, Event] = {}
+"""Every event by its name."""
+
+
+def _event(name: str, level: str, sentence: str, *fields: str) -> Event:
+    event = VOCABULARY[name] = Event(name, level, sentence, fields)
+    return event
+
+
+_debug, _info, _warn = "debug", "info", "warn"
+
+# --- a job's way, in the order of a good day ------------------------------------------------------
+
+JOB_QUEUED = _event("job_queued", _debug, "{label} waits for a worker behind {ahead} others", "label", "ahead")
+WORKER_ASKED = _event("worker_asked", _debug, "asked {server_id} for a slot")
+WORKER_REFUSED = _event("worker_refused", _debug, "{server_id} refused: {code}", "code")
+WORKER_ACCEPTED = _event("worker_accepted", _debug, "{server_id} leased a slot after {seconds:.3f} s", "seconds")
+LEASE_GRANTED = _event("lease_granted", _debug, "slot leased for {claim_seconds} s", "claim_seconds")
+LEASE_CLAIMED = _event("lease_claimed", _debug, "the client has come for its slot")
+LEASE_EXPIRED = _event("lease_expired", _warn, "nobody claimed the slot within {claim_seconds} s", "claim_seconds")
+TOOLCHAIN_SENT = _event(
+    "toolchain_sent",
+    _info,
+    "toolchain {toolchain} sent, {bytes} bytes in {seconds:.3f} s",
+    "toolchain",
+    "bytes",
+    "seconds",
+)
+BLOBS_SENT = _event("blobs_sent", _debug, "{count} blobs sent, {bytes} bytes as sent", "count", "bytes")
+BLOBS_MISSING = _event("blobs_missing", _debug, "{count} blobs are missing on the worker", "count")
+JOB_RUNNING = _event("job_running", _debug, "the compiler runs")
+JOB_FINISHED = _event(
+    "job_finished", _debug, "the compiler ended with {exit_code} after {seconds:.3f} s", "exit_code", "seconds"
+)
+JOB_DONE = _event("job_done", _debug, "done in {attempts} attempts, {seconds:.3f} s", "attempts", "seconds")
+
+# --- a job's way on other days --------------------------------------------------------------------
+
+JOB_FAILED = _event("job_failed", _info, "attempt failed ({code}): {sentence}", "code", "sentence")
+JOB_KILLED = _event("job_killed", _warn, "the job's processes were killed: {reason}", "reason")
+JOB_RETRIED = _event("job_retried", _info, "another attempt in {wait:.3f} s ({code})", "code", "wait")
+JOB_LOCAL = _event("job_local", _info, "compiles locally ({reason}): {sentence}", "reason", "sentence")
+JOB_CANCELLED = _event("job_cancelled", _debug, "cancelled: {reason}", "reason")
+JOB_DISCREPANCY = _event(
+    "job_discrepancy", _warn, "worker and client disagree: status {remote} there, {local} here", "remote", "local"
+)
+
+# --- workers --------------------------------------------------------------------------------------
+
+WORKER_REGISTERED = _event(
+    "worker_registered", _info, "{server_id} at {address} joined with {slots} slots", "address", "slots"
+)
+WORKER_LOST = _event("worker_lost", _warn, "{server_id} is lost: {reason}", "reason")
+WORKER_DRAINING = _event("worker_draining", _info, "{server_id} takes no new jobs", "running")
+WORKER_LEFT = _event("worker_left", _info, "{server_id} left")
+WORKER_SUSPECT = _event("worker_suspect", _info, "{server_id} did not answer and is asked last: {reason}", "reason")
+
+# --- what a worker keeps --------------------------------------------------------------------------
+
+TOOLCHAIN_STORED = _event(
+    "toolchain_stored", _info, "toolchain {toolchain} stored, {bytes} bytes", "toolchain", "bytes"
+)
+TOOLCHAIN_REFUSED = _event(
+    "toolchain_refused", _warn, "toolchain {toolchain} refused: {sentence}", "toolchain", "sentence"
+)
+TOOLCHAIN_DROPPED = _event("toolchain_dropped", _info, "toolchain {toolchain} dropped: {reason}", "toolchain", "reason")
+BLOB_CORRUPT = _event("blob_corrupt", _warn, "blob {digest} was damaged and is dropped", "digest")
+
+# --- links ----------------------------------------------------------------------------------------
+
+LINK_UP = _event("link_up", _info, "link with {peer} is up", "peer", "role")
+LINK_DOWN = _event("link_down", _info, "link with {peer} is down: {reason}", "peer", "reason")
+LINK_RETRY = _event("link_retry", _debug, "{peer} is dialled again in {wait:.3f} s: {reason}", "peer", "wait", "reason")
+LINK_DROPPED = _event("link_dropped", _warn, "link from {peer} dropped: {reason}", "peer", "reason")
+HELLO_REFUSED = _event(
+    "hello_refused", _warn, "Hello between us and {peer} refused ({code}): {sentence}", "peer", "code", "sentence"
+)
+TOO_MANY_LINKS = _event("too_many_links", _warn, "link from {peer} refused: {limit} are open", "peer", "limit")
+
+# --- processes ------------------------------------------------------------------------------------
+
+LISTENING = _event("listening", _info, "{role} listens on {address}", "role", "address")
+INSECURE = _event("insecure", _warn, "{role} runs without encryption and identities: {sentence}", "role", "sentence")
+STARTED = _event("started", _info, "{role} {version} started", "role", "version")
+STOPPING = _event("stopping", _info, "{role} stops: {reason}", "role", "reason")
+
+_least_rank = _RANKS["info"]
+
+
+def set_least_level(level: str) -> None:
+    """Emit no event that is less severe than ``level``: debug, info, warn, error or critical. One for the process."""
+    global _least_rank  # noqa: PLW0603 - the one switch that makes silent events free
+    _least_rank = _RANKS[level]
+
+
+def emit(
+    log: Logger, event: Event, *, attempt: Try | None = None, server_id: ServerId | None = None, **fields: Any
+) -> None:
+    """Log an event with its ids and fields."""
+    if event.rank < _least_rank:
+        return
+    fields["event"] = event.name
+    if attempt is not None:
+        fields["job_id"] = attempt.job_id
+        fields["attempt"] = attempt.attempt
+    if server_id is not None:
+        fields["server_id"] = server_id
+    log.emit(_LEVELS[event.level], event.sentence, **fields)
+
+
+@frozen
+class EventLog:
+    """A logger with fields that all its events share, a role or a server_id for instance."""
+
+    log: Logger
+    bound: dict[str, Any]
+
+    @classmethod
+    def of(cls, namespace: str, **bound: Any) -> EventLog:
+        """A logger of this namespace."""
+        return cls(Logger(namespace=namespace), bound)
+
+    def bind(self, **more: Any) -> EventLog:
+        """The same logger with more shared fields."""
+        return EventLog(self.log, {**self.bound, **more})
+
+    def emit(
+        self, event: Event, *, attempt: Try | None = None, server_id: ServerId | None = None, **fields: Any
+    ) -> None:
+        """Log an event."""
+        if event.rank >= _least_rank:
+            emit(self.log, event, attempt=attempt, server_id=server_id, **{**self.bound, **fields})
