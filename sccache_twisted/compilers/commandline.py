@@ -1,0 +1,161 @@
+"""A command line becomes a compilation that can be described whole, or a reason why it can't.
+
+:func:`parse` goes through the arguments once; each option is looked up in its family's table and ticked
+off on a pad of :class:`~sccache_twisted.compilers.facts.Facts`; what the pad says at the end is the
+answer. Whatever is not certain here is left to the compiler itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sccache_twisted.compilers import environment, passed
+from sccache_twisted.compilers.clang_options import CLANG
+from sccache_twisted.compilers.effects import HANDLERS
+from sccache_twisted.compilers.facts import Facts
+from sccache_twisted.compilers.gcc_options import GCC
+from sccache_twisted.compilers.hidden import hidden_inputs
+from sccache_twisted.compilers.languages import COMPILED, HEADER, PREPROCESSED, language_of
+from sccache_twisted.compilers.options import Arity, Effect, OptionTable
+from sccache_twisted.compilers.outputs import predict
+from sccache_twisted.compilers.response import TooMuch, expand
+from sccache_twisted.model import (
+    Compilation,
+    Compiler,
+    CompilerFamily,
+    NotCacheable,
+    NotCompilation,
+    ParsedCommand,
+)
+
+TABLES: dict[CompilerFamily, OptionTable] = {CompilerFamily.GCC: GCC, CompilerFamily.CLANG: CLANG}
+
+
+def _read_options(facts: Facts, args: Sequence[bytes]) -> list[bytes]:
+    """Tick off every argument; returns those that the listing run gets."""
+    classify = TABLES[facts.compiler.family].classify
+    listing: list[bytes] = []
+    position, count = 0, len(args)
+    while position < count:
+        argument = args[position]
+        position += 1
+        if argument[:1] != b"-" or argument == b"-" or facts.options_ended:
+            facts.inputs.append((argument, facts.language))
+            listing.append(argument)
+            continue
+        option, value = classify(argument)
+        effect = option.effect
+        words: tuple[bytes, ...] = (argument,)
+        if value is None and option.arity is not Arity.FLAG:
+            if position == count:
+                facts.refuse("bad_compiler_arguments", argument)
+                break
+            value = args[position]
+            position += 1
+            words = (argument, value)
+        if effect is Effect.PREPROCESSOR_PASS:
+            if not passed.preprocessor_pass(facts, value or b""):
+                continue
+        elif effect is Effect.END_OF_OPTIONS:
+            facts.options_ended = True
+        else:
+            handler = HANDLERS.get(effect)
+            if handler is not None:
+                handler(facts, option, value or b"")
+        if option.listing:
+            listing += words
+    return listing
+
+
+def _unusual_output(facts: Facts) -> NotCacheable | None:
+    """Why the files that were named to be written can't be described as plain new files."""
+    for path in (facts.output, facts.depfile, facts.preprocessor_depfile, facts.diagnostics, facts.listing_file):
+        if path is None:
+            continue
+        if path == b"-":
+            return NotCacheable("output_to_stdout", "-")
+        if not path or path.endswith(b"/") or path.startswith(b"/dev/"):
+            return NotCacheable("bad_output_file", path.decode("utf-8", "backslashreplace"))
+    return None
+
+
+def _directories(facts: Facts, env: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
+    found = [*facts.directories, *environment.include_directories(env)]
+    found += [facts.sysroot + directory[1:] for directory in facts.below_sysroot]
+    return tuple(dict.fromkeys(directory for directory in found if directory))
+
+
+def _refusal(facts: Facts, env: Mapping[bytes, bytes]) -> NotCompilation | NotCacheable | None:
+    """What the options alone rule out."""
+    if facts.not_compilation:
+        return NotCompilation(facts.not_compilation)
+    if any(path == b"-" for path, _ in facts.inputs):
+        return NotCompilation("stdin")
+    if not facts.inputs:
+        return NotCompilation("no_input")
+    if not facts.to_object and not facts.to_assembly:
+        return NotCompilation("link")
+    if facts.refusal is not None:
+        reason, detail = facts.refusal
+        return NotCacheable(reason, detail.decode("utf-8", "backslashreplace"))
+    variable = environment.unsupported_variable(env)
+    if variable is not None:
+        return NotCacheable("unsupported_environment_variable", variable.decode("ascii"))
+    return _unusual_output(facts)
+
+
+def parse(
+    compiler: Compiler,
+    args: Sequence[bytes],
+    cwd: bytes,
+    env: Mapping[bytes, bytes],
+    read_file: Callable[[bytes], bytes | None],
+) -> ParsedCommand:
+    """What the arguments behind argv[0] ask of a compiler in a working directory (absolute, as the user sees it).
+
+    ``read_file`` gives the content of a response file by its absolute path, or None. Never raises: a
+    command line that makes no sense is the compiler's to complain about.
+    """
+    try:
+        expanded = expand(args, cwd, read_file)
+    except TooMuch as error:
+        return NotCacheable("response_file", str(error))
+    facts = Facts(compiler, cwd)
+    listing = _read_options(facts, expanded)
+    refusal = _refusal(facts, env)
+    if refusal is not None:
+        return refusal
+    if len(facts.inputs) > 1:
+        return NotCacheable("multiple_source_files", str(len(facts.inputs)))
+    source, chosen = facts.inputs[0]
+    language = language_of(source, chosen, cplusplus=compiler.cplusplus)
+    readable = source.decode("utf-8", "backslashreplace")
+    if source[:1] == b"@" and not facts.options_ended:
+        return NotCacheable("response_file", readable)
+    if language is None:
+        return NotCompilation("no_input")
+    if language == HEADER:
+        return NotCacheable("precompiled_header", readable)
+    if language not in COMPILED:
+        return NotCacheable("unsupported_source_language", readable)
+    if source.startswith(b"/dev/"):
+        return NotCacheable("bad_input_file", readable)
+    outputs = predict(facts, source, language)
+    paths = [output.path for output in outputs]
+    if len(set(paths)) < len(paths) or source in paths:
+        return NotCacheable("bad_output_file", "two files of one name")
+    return Compilation(
+        compiler=compiler,
+        args=expanded,
+        language=language,
+        source=source,
+        outputs=outputs,
+        listing_args=tuple(listing),
+        include_dirs=_directories(facts, env),
+        hidden_inputs=hidden_inputs(facts, source),
+        debug=facts.debug,
+        native=facts.native,
+        preprocessed=language in PREPROCESSED,
+        distributable=not facts.local_reason,
+        local_reason=facts.local_reason,
+    )

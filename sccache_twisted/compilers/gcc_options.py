@@ -1,0 +1,44 @@
+"""gcc's own options, over the common ones."""
+
+from __future__ import annotations
+
+from sccache_twisted.compilers.common_options import COMMON, JOINED, SEPARATE, UNSUPPORTED
+from sccache_twisted.compilers.options import Effect, OptionTable, rows
+
+GCC = OptionTable(
+    (
+        *COMMON,
+        *rows("--completion=", JOINED, Effect.NOT_COMPILATION, "query"),
+        # Names of files to write, by another name than the object's.
+        *rows("-dumpbase -dumpbase-ext -dumpdir", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("--dumpbase --dumpbase-ext --dumpdir", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("--dump", SEPARATE, Effect.DUMPS, listing=False),
+        *rows("-d --dump=", JOINED, Effect.DUMPS, listing=False),
+        *rows("-aux-info", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-aux-info= -fdump- -fopt-info- -fcompare-debug=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-fcompare-debug -fcompare-debug-second -fopt-info", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+        *rows("-Q -fmem-report -fprofile-report -frepo", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+        *rows(
+            "-fmem-report-wpa -fpre-ipa-mem-report -fpost-ipa-mem-report",
+            effect=Effect.NOT_CACHEABLE,
+            detail=UNSUPPORTED,
+        ),
+        *rows("-ftime-report-details", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+        *rows("-fdiagnostics-format=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-fdiagnostics-add-output= -fdiagnostics-set-output=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-fself-test= -fdbg-cnt=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("--output-pch --output-pch=", SEPARATE, Effect.NOT_CACHEABLE, "precompiled_header"),
+        *rows("-wrapper -V -b", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-specs= --specs=", JOINED, Effect.SEARCHED_INPUT),
+        *rows("-specs --specs", SEPARATE, Effect.SEARCHED_INPUT),
+        *rows("-J -Xf -Hd -Hf -fintrinsic-modules-path", SEPARATE, Effect.NOT_CACHEABLE, "unsupported_source_language"),
+        *rows("-imultiarch -imultilib -gnatO -G -iplugindir", SEPARATE),
+        *rows("-fcallgraph-info", effect=Effect.CALLGRAPH, listing=False),
+        *rows("-fcallgraph-info=", JOINED, Effect.CALLGRAPH, listing=False),
+        *rows("-fprofile-note=", JOINED, Effect.COVERAGE_NOTES, listing=False),
+        *rows("-fprofile-dir=", JOINED, Effect.PROFILE_DIRECTORY),
+        *rows("-fbranch-probabilities -fauto-profile", effect=Effect.PROFILE),
+        *rows("-fauto-profile=", JOINED, Effect.PROFILE),
+        *rows("-frandomize-layout-seed-file=", JOINED, Effect.HIDDEN_INPUT),
+    )
+)

@@ -1,0 +1,88 @@
+"""Arguments that the driver passes on: ``-Wp,``, ``-Xpreprocessor``, ``-Wa,``, ``-Xassembler``, ``-Xclang``.
+
+Each function takes the pad, and the value as it is written; what can't be understood is refused, since
+the programs behind the driver write files under many names.
+"""
+
+from __future__ import annotations
+
+from sccache_twisted.compilers.clang_options import (
+    FRONTEND_FLAGS,
+    FRONTEND_INCLUDES,
+    FRONTEND_WITH_VALUE,
+    FRONTEND_WRITERS,
+)
+from sccache_twisted.compilers.facts import Facts
+from sccache_twisted.model import CompilerFamily
+
+_UNSUPPORTED = "unsupported_compiler_option"
+_HARMLESS_TO_PREPROCESS = (b"-D", b"-U", b"-f", b"-W")
+
+
+def preprocessor_pass(facts: Facts, value: bytes) -> bool:
+    """``-Wp,value``; returns whether it may reach the listing run."""
+    first, *rest = value.split(b",")
+    if first in {b"-MD", b"-MMD"} and len(rest) == 1 and rest[0]:
+        if facts.compiler.family is CompilerFamily.GCC:
+            facts.preprocessor_depfile = rest[0]
+        else:
+            # clang takes it for -MD -MF file, where it stands.
+            facts.dependencies = True
+            facts.depfile = rest[0]
+        return False
+    for piece in (first, *rest):
+        if not piece.startswith(_HARMLESS_TO_PREPROCESS):
+            facts.refuse(_UNSUPPORTED, b"-Wp," + value)
+    return True
+
+
+def preprocessor_argument(facts: Facts, value: bytes) -> None:
+    """``-Xpreprocessor value``."""
+    if not value.startswith(_HARMLESS_TO_PREPROCESS):
+        facts.refuse(_UNSUPPORTED, b"-Xpreprocessor " + value)
+
+
+def assembler_pass(facts: Facts, pieces: list[bytes]) -> None:
+    """``-Wa,piece,piece`` or ``-Xassembler piece``: listings, directories; dependency files are refused.
+
+    The assembler's own depfile names the driver's temporary file, so two runs never give the same.
+    """
+    awaits_directory = False
+    for piece in pieces:
+        if awaits_directory:
+            facts.directories.append(piece)
+            awaits_directory = False
+        elif piece == b"-I":
+            awaits_directory = True
+        elif piece.startswith(b"-I"):
+            facts.directories.append(piece[2:])
+        elif piece.startswith(b"-a"):
+            _, sign, name = piece.partition(b"=")
+            if sign:
+                facts.listing_file = name
+        elif piece.startswith((b"--MD", b"-MD", b"-o", b"@", b"--statistics")) or piece[:1] != b"-":
+            facts.refuse(_UNSUPPORTED, b"-Wa," + piece)
+    if awaits_directory:
+        facts.refuse(_UNSUPPORTED, b"-Wa,-I")
+
+
+def frontend_argument(facts: Facts, value: bytes) -> None:
+    """``-Xclang value``: what chooses code and warnings passes, plugins and precompiled headers stay here."""
+    awaited, facts.frontend_awaits = facts.frontend_awaits, b""
+    if awaited:
+        if awaited in FRONTEND_INCLUDES:
+            facts.forced_includes.append(value)
+    elif value in FRONTEND_WITH_VALUE or value in FRONTEND_INCLUDES:
+        facts.frontend_awaits = value
+    elif value in {b"-load", b"-add-plugin", b"-plugin-arg"}:
+        facts.frontend_awaits = value
+        facts.stays("compiler_plugin")
+    elif value == b"-include-pch":
+        facts.frontend_awaits = value
+        facts.stays("precompiled_header_use")
+    elif value == b"-emit-pch":
+        facts.refuse("precompiled_header", b"-Xclang " + value)
+    elif value == b"-fno-pch-timestamp":
+        pass
+    elif not value.startswith(FRONTEND_FLAGS) or value.startswith(FRONTEND_WRITERS):
+        facts.refuse(_UNSUPPORTED, b"-Xclang " + value)

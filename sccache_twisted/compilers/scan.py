@@ -1,0 +1,220 @@
+r"""What the text of one source or header mentions that no dependency list tells.
+
+A pure function of the bytes, to be remembered by their digest. It does not preprocess: it finds every
+mention, also in comments, in strings and in code that is switched off. A mention too many costs one look
+for a file; a mention overlooked could cost a wrong object.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from attrs import frozen
+
+
+class OperandKind(Enum):
+    """How a file is named."""
+
+    QUOTED = "quoted"
+    ANGLE = "angle"
+    COMPUTED = "computed"
+    """By a macro or an expression; ``text`` is what stands there."""
+
+
+class Directive(Enum):
+    """What names it."""
+
+    HAS_INCLUDE = "__has_include"
+    HAS_INCLUDE_NEXT = "__has_include_next"
+    HAS_EMBED = "__has_embed"
+    EMBED = "#embed"
+    INCLUDE = "#include"
+    INCLUDE_NEXT = "#include_next"
+    INCBIN = ".incbin"
+    ASSEMBLER_INCLUDE = ".include"
+
+
+@frozen
+class Operand:
+    """A file that is mentioned: by which directive, how, and under which name."""
+
+    directive: Directive
+    kind: OperandKind
+    text: bytes
+
+
+@frozen
+class ScanResult:
+    """All that one file mentions.
+
+    ``probes``: operands of ``__has_include``, ``__has_include_next``, ``__has_embed`` and ``#embed``.
+    ``assembled``: operands of ``.incbin`` and ``.include``, in assembly or in a string of it.
+    ``includes``: of ``#include``, ``#import`` and ``#include_next``. ``wrappers``: names of macros that
+    pass their parameter to ``__has_include`` or its kin; what they are called with elsewhere,
+    :func:`wrapped_operands` tells. ``time_macros``: ``__DATE__``, ``__TIME__`` or ``__TIMESTAMP__`` is
+    mentioned, which does not mean that it is expanded.
+    """
+
+    probes: tuple[Operand, ...] = ()
+    assembled: tuple[Operand, ...] = ()
+    includes: tuple[Operand, ...] = ()
+    wrappers: frozenset[bytes] = frozenset()
+    time_macros: bool = False
+
+
+NOTHING = ScanResult()
+
+_SPLICE = re.compile(rb"\\[ \t]*\r?\n")
+_GAP = rb"(?:[ \t]|/\*(?:[^*]|\*(?!/))*\*/)*"
+# All patterns begin with a literal, so that the search for it runs at memory speed.
+_HAS = re.compile(rb"__has_(include_next|include|embed)(?:__)?" + _GAP + rb"\(" + _GAP + rb"([^\r\n]*)")
+_INCLUDE = re.compile(rb"include(_next)?" + _GAP + rb"([^\r\n]*)")
+_IMPORT = re.compile(rb"import()" + _GAP + rb"([^\r\n]*)")
+_EMBED = re.compile(rb"embed()" + _GAP + rb"([^\r\n]*)")
+_INCBIN = re.compile(rb"\.incbin((?:[ \t]|\\t)*)([^\r\n]*)")
+_ASSEMBLER_INCLUDE = re.compile(rb"\.include((?:[ \t]|\\t)*)([^\r\n]*)")
+_HASH = re.compile(rb"(?:^|[\r\n]|\*/)" + _GAP + rb"(?:#|%:|\?\?=)" + _GAP + rb"\Z")
+_NAME = re.compile(rb"[A-Za-z_$][\w$]*")
+_TIME = (b"__DATE__", b"__TIME__", b"__TIMESTAMP__")
+_WRAPPER = re.compile(
+    rb"define[ \t]+([A-Za-z_$][\w$]*)\("
+    + _GAP
+    + rb"([A-Za-z_$][\w$]*|\.\.\.)[^\r\n]*?__has_(?:include_next|include|embed)"
+)
+_STATEMENT_STARTS = (b'"', b";", b":", b"(", b"*/", b"\\n", b"\\t")
+_OPERAND_STARTS = (b'"', b"\\", b"%", b"_", b"$")
+_LOOK_BACK = 200
+
+
+def _operand(directive: Directive, rest: bytes) -> Operand | None:
+    """The operand at the start of the rest of a line; None where there is none at all."""
+    first = rest[:1]
+    if first == b'"':
+        end = rest.find(b'"', 1)
+        if end > 0:
+            return Operand(directive, OperandKind.QUOTED, rest[1:end])
+    elif first == b"<":
+        end = rest.find(b">", 1)
+        if end > 0:
+            return Operand(directive, OperandKind.ANGLE, rest[1:end])
+    name = _NAME.match(rest)
+    if name is None:
+        return None
+    return Operand(directive, OperandKind.COMPUTED, name.group())
+
+
+def _is_directive(data: bytes, start: int) -> bool:
+    """Whether a ``#`` that begins a line stands before this place."""
+    before = data[max(0, start - _LOOK_BACK) : start]
+    stripped = before.rstrip(b" \t")
+    if not stripped.endswith((b"#", b"%:", b"??=", b"*/")):
+        return False
+    return _HASH.search(before) is not None
+
+
+def _directives(data: bytes, pattern: re.Pattern[bytes], directive: Directive, following: Directive) -> list[Operand]:
+    found: list[Operand] = []
+    for match in pattern.finditer(data):
+        if _is_directive(data, match.start()):
+            operand = _operand(following if match.group(1) else directive, match.group(2))
+            if operand is not None:
+                found.append(operand)
+    return found
+
+
+def _line_before(data: bytes, start: int) -> bytes:
+    """The line up to a place, without blanks around it."""
+    return data[data.rfind(b"\n", 0, start) + 1 : start].strip()
+
+
+def _assembled(data: bytes, pattern: re.Pattern[bytes], directive: Directive) -> list[Operand]:
+    found: list[Operand] = []
+    for match in pattern.finditer(data):
+        before = _line_before(data, match.start())
+        if before and not before.endswith(_STATEMENT_STARTS):
+            continue
+        rest = match.group(2)
+        in_string = rest.startswith(b'\\"')
+        if in_string or rest.startswith(b'"'):
+            mark = b'\\"' if in_string else b'"'
+            text, end, _ = rest[len(mark) :].partition(mark)
+            if end and text and b'"' not in text:
+                found.append(Operand(directive, OperandKind.QUOTED, text))
+                continue
+        if rest[:1] in _OPERAND_STARTS or rest[:1].isalpha():
+            found.append(Operand(directive, OperandKind.COMPUTED, rest.strip()))
+    return found
+
+
+def _probes(data: bytes) -> tuple[list[Operand], frozenset[bytes]]:
+    """The operands of ``__has_…`` on the lines of directives, and the macros that pass theirs on to it."""
+    found: list[Operand] = []
+    for match in _HAS.finditer(data):
+        before = _line_before(data, match.start())
+        if not any(sign in before for sign in (b"#", b"%:", b"??=")) or before.endswith(b"define"):
+            continue
+        operand = _operand(Directive(f"__has_{match.group(1).decode()}"), match.group(2))
+        if operand is not None:
+            found.append(operand)
+    if not any(operand.kind is OperandKind.COMPUTED for operand in found):
+        return found, frozenset()
+    wrappers: set[bytes] = set()
+    parameters: set[bytes] = set()
+    for match in _WRAPPER.finditer(data):
+        wrappers.add(match.group(1))
+        parameters.add(b"__VA_ARGS__" if match.group(2) == b"..." else match.group(2))
+    return [
+        operand for operand in found if operand.kind is not OperandKind.COMPUTED or operand.text not in parameters
+    ], frozenset(wrappers)
+
+
+def scan(data: bytes) -> ScanResult:
+    """Everything that a source or header mentions; a few milliseconds for a megabyte."""
+    if b"\\\n" in data or b"\\\r\n" in data:
+        data = _SPLICE.sub(b"", data)
+    probes: list[Operand] = []
+    wrappers: frozenset[bytes] = frozenset()
+    if b"__has_" in data:
+        probes, wrappers = _probes(data)
+    if b"embed" in data:
+        probes += _directives(data, _EMBED, Directive.EMBED, Directive.EMBED)
+    assembled: list[Operand] = []
+    if b".incbin" in data:
+        assembled += _assembled(data, _INCBIN, Directive.INCBIN)
+    if b".include" in data:
+        assembled += _assembled(data, _ASSEMBLER_INCLUDE, Directive.ASSEMBLER_INCLUDE)
+    includes: list[Operand] = []
+    if b"include" in data:
+        includes += _directives(data, _INCLUDE, Directive.INCLUDE, Directive.INCLUDE_NEXT)
+    if b"import" in data:
+        includes += _directives(data, _IMPORT, Directive.INCLUDE, Directive.INCLUDE)
+    time_macros = any(word in data for word in _TIME)
+    if not (probes or assembled or includes or wrappers or time_macros):
+        return NOTHING
+    return ScanResult(
+        tuple(dict.fromkeys(probes)),
+        tuple(dict.fromkeys(assembled)),
+        tuple(dict.fromkeys(includes)),
+        wrappers,
+        time_macros,
+    )
+
+
+def wrapped_operands(data: bytes, wrappers: frozenset[bytes]) -> tuple[Operand, ...]:
+    """What the macros of :attr:`ScanResult.wrappers`, of this or another file, are called with in this one."""
+    found: list[Operand] = []
+    for name in sorted(wrappers):
+        if name not in data:
+            continue
+        call = re.compile(re.escape(name) + rb"[ \t]*\([ \t]*([^\r\n]*)")
+        for match in call.finditer(data):
+            before = data[max(0, match.start() - 1) : match.start()]
+            if before.isalnum() or before == b"_":
+                continue
+            if data[max(0, match.start() - 16) : match.start()].rstrip(b" \t").endswith(b"define"):
+                continue
+            operand = _operand(Directive.HAS_INCLUDE, match.group(1))
+            if operand is not None:
+                found.append(operand)
+    return tuple(dict.fromkeys(found))
