@@ -17,7 +17,7 @@ from sccache_twisted.errors import CompilerNotPackageable
 from sccache_twisted.model import Compiler, CompilerFamily
 from sccache_twisted.toolchains.locales import add_locale
 from sccache_twisted.toolchains.probes import Driver, Runner, configuration_files, header_directories, run_here
-from sccache_twisted.toolchains.tree import Collector, Entry, Signature
+from sccache_twisted.toolchains.tree import Collector, Entry, EntryKind, Signature
 
 _WRAPPERS = {
     b"ccache",
@@ -62,7 +62,7 @@ def discover(compiler: Compiler, env: Mapping[bytes, bytes], run: Runner = run_h
     into = Collector()
     driver = Driver(compiler, env, run)
     physical = into.add(compiler.executable)
-    if physical is None:
+    if physical is None or into.entries[physical].kind is not EntryKind.FILE:
         raise CompilerNotPackageable(f"{os.fsdecode(compiler.executable)} does not exist or is no file.")
     if os.path.basename(physical) in _WRAPPERS:
         raise CompilerNotPackageable(f"{os.fsdecode(compiler.executable)} is {os.fsdecode(physical)}, a wrapper.")
@@ -138,6 +138,8 @@ def _gcc(closure: _Closure, physical: bytes) -> list[bytes]:
         if found is not None:
             into.add(found)
     install, directories = driver.search_directories()
+    for option in driver.variants():
+        directories += driver.search_directories(option)[1]
     if install is not None:
         for name in into.listing(install.rstrip(b"/")):
             if name.endswith((b".spec", b"specs")):

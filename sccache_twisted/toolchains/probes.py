@@ -92,10 +92,15 @@ class Driver:
                 passed.append(place)
         return None, passed
 
-    def search_directories(self) -> tuple[bytes | None, list[bytes]]:
+    def variants(self) -> list[bytes]:
+        """The options that choose another ABI, with directories of its own (gcc only): ``-m32``."""
+        lines = self.ask(b"-print-multi-lib").stdout.splitlines()
+        return [b"-" + option for line in lines for option in line.partition(b";")[2].split(b"@") if option]
+
+    def search_directories(self, *options: bytes) -> tuple[bytes | None, list[bytes]]:
         """The install directory (gcc only) and every directory on the search paths for programs and libraries."""
         install, found = None, []
-        for line in self.ask(b"-print-search-dirs").stdout.splitlines():
+        for line in self.ask(*options, b"-print-search-dirs").stdout.splitlines():
             name, _, value = line.partition(b": ")
             if name == b"install":
                 install = value
