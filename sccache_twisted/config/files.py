@@ -42,6 +42,22 @@ def found_at(role: str, environ: Mapping[str, str]) -> Path | None:
     return None
 
 
+def state_directory(role: str, configured: str, environ: Mapping[str, str], uid: int) -> Path:
+    """Where a scheduler keeps its identity and tokens, or a worker its stores, when ``configured`` is empty.
+
+    As root below /var/lib, for a user a scheduler's below XDG_STATE_HOME and a worker's, which can be made again,
+    below XDG_CACHE_HOME.
+    """
+    if configured:
+        return Path(configured)
+    if uid == 0:
+        base = Path("/var/lib/sccache-twisted")
+        return base if role == "worker" else base / role
+    variable, usual = ("XDG_CACHE_HOME", ".cache") if role == "worker" else ("XDG_STATE_HOME", ".local/state")
+    chosen = environ.get(variable, "")
+    return Path(chosen if chosen.startswith("/") else f"{environ.get('HOME', '')}/{usual}") / "sccache-twisted" / role
+
+
 def read_settings(kind: type[Settings], path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Settings:
     """The settings in the file at ``path``, or in the one that is found; raises ConfigError.
 
