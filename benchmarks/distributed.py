@@ -1,0 +1,233 @@
+"""One machine, one run: the same compilations plainly, through us, through sccache-dist 0.16 and through distcc.
+
+    .venv/bin/python benchmarks/distributed.py [--rounds N] [--tree N] [--ways plain,ours,sccache-dist,distcc]
+
+Measures, every way in turn in each round so that a drifting machine hits all alike:
+
+* wall time per call of a trivial C file that was never seen before (no cache can hit: its text is new each time);
+* wall time per call of a large C++ file (many headers, about two seconds of template instantiation), new each time;
+* wall time and the client's CPU seconds (build processes and the tool's daemon, not the workers) for a C++ tree.
+
+By our own statistics every file must have been compiled on a worker, or the run does not count; for a peer the table
+says how many were (distcc runs with its fall-back off, so all of its were). Prints one Markdown table of medians; overheads are against plain in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import peers
+
+LARGE = """
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <random>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <unordered_map>
+#include <vector>
+template <int N> struct Table {
+    std::map<std::string, std::vector<std::pair<int, std::string>>> rows;
+    std::unordered_map<std::string, std::function<int(int)>> calls;
+    int fill(std::mt19937& engine) {
+        std::regex words("([a-z]+)_([0-9]{" + std::to_string(N % 7 + 1) + "})");
+        std::ostringstream text;
+        for (int i = 0; i < N; ++i) text << "w_" << engine() % 1000 << ' ';
+        std::string all = text.str();
+        for (std::sregex_iterator at(all.begin(), all.end(), words), end; at != end; ++at)
+            rows[(*at)[1]].emplace_back(N, (*at)[2]);
+        calls["n"] = [this](int x) { return x + int(rows.size()) + N; };
+        std::sort(rows["w"].begin(), rows["w"].end());
+        return calls["n"](N) + Table<N - 1>().fill(engine);
+    }
+};
+template <> struct Table<0> { int fill(std::mt19937&) { return 0; } };
+int main() { std::mt19937 engine(UNIQUE); return Table<2>().fill(engine); }
+"""
+
+
+@dataclass
+class Figures:
+    """What one way took: seconds per call, and (wall, client CPU) of each pass over the tree."""
+
+    trivial: list[float] = field(default_factory=list)
+    large: list[float] = field(default_factory=list)
+    tree: list[tuple[float, float]] = field(default_factory=list)
+    calls: int = 0
+    remote: int = 0
+
+
+def call(way: peers.Way, compiler: str, arguments: list[str], cwd: Path) -> None:
+    """One compilation; a failure ends the benchmark with the compiler's words."""
+    run = subprocess.run(
+        [*way.prefix, compiler, *arguments], cwd=cwd, env=way.env or None, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        raise SystemExit(f"{way.name}: {compiler} {' '.join(arguments)} exited with {run.returncode}:\n{run.stderr}")
+
+
+def timed(action: Callable[[], None]) -> float:
+    """Wall seconds of an action."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def unique_numbers() -> Iterator[int]:
+    """Numbers that no earlier run used, so that no cache has seen them."""
+    number = time.time_ns()
+    while True:
+        number += 1
+        yield number
+
+
+def tree_sources(count: int, work: Path) -> list[Path]:
+    """A generated C++ tree: ``count`` files over shared headers, each with its own mix of the library."""
+    include = work / "include"
+    include.mkdir(parents=True, exist_ok=True)
+    for number in range(40):
+        body = f"#pragma once\n#include <string>\n#include <vector>\nnamespace part{number} {{ std::string name(int); "
+        (include / f"part{number}.h").write_text(body + "template <class T> T twice(T x) { return x + x; } }\n")
+    headers = ["algorithm", "map", "memory", "functional", "sstream", "set", "unordered_map", "tuple", "numeric"]
+    sources = []
+    for number in range(count):
+        used = [headers[(number + step) % len(headers)] for step in range(4)]
+        lines = [f"#include <{name}>" for name in used] + [f'#include "part{(number + n) % 40}.h"' for n in range(8)]
+        lines += [
+            f"std::string part{number % 40}::name(int n) {{ std::vector<std::string> v;",
+            f" for (int i = 0; i < n; ++i) v.push_back(std::to_string(i * {number}));",
+            f" std::string s; for (auto& x : v) s += part{number % 40}::twice(x); return s; }}",
+        ]
+        path = work / f"unit{number}.cc"
+        path.write_text("\n".join(lines) + "\n")
+        sources.append(path)
+    return sources
+
+
+def children_cpu() -> float:
+    """CPU seconds of this process's ended children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def build_tree(way: peers.Way, sources: list[Path], unique: int, jobs: int) -> tuple[float, float]:
+    """Compile the tree with ``jobs`` calls at once; gives wall and the client's CPU seconds."""
+
+    def one(source: Path) -> None:
+        out = source.with_suffix(f".{way.name.split()[0]}.o").name
+        call(way, "g++", ["-O1", "-g", f"-DU={unique}", "-Iinclude", "-c", source.name, "-o", out], source.parent)
+
+    before = children_cpu() + way.daemon_cpu()
+    with ThreadPoolExecutor(jobs) as pool:
+        wall = timed(lambda: list(pool.map(one, sources)) and None)
+    return wall, children_cpu() + way.daemon_cpu() - before
+
+
+def measure(way: peers.Way, figures: Figures, work: Path, options: argparse.Namespace, numbers: Iterator[int]) -> None:
+    """One round of one way."""
+    before, calls = way.remote(), 0
+    for _ in range(options.trivial):
+        (work / "trivial.c").write_text(f"int unique_{next(numbers)}(int x) {{ return x + 1; }}\n")
+        figures.trivial.append(timed(lambda: call(way, "gcc", ["-O2", "-c", "trivial.c", "-o", "trivial.o"], work)))
+        calls += 1
+    for _ in range(options.large):
+        (work / "large.cc").write_text(LARGE.replace("UNIQUE", str(next(numbers) % (1 << 31))))
+        figures.large.append(timed(lambda: call(way, "g++", ["-O2", "-g", "-c", "large.cc", "-o", "large.o"], work)))
+        calls += 1
+    sources = tree_sources(options.tree, work / "tree")
+    figures.tree.append(build_tree(way, sources, next(numbers), options.jobs))
+    calls += len(sources)
+    after = way.remote()
+    figures.calls += calls
+    figures.remote += calls if before is None or after is None else after - before
+    if figures.remote < figures.calls and "twisted" in way.name:
+        raise SystemExit(
+            f"{way.name}: {figures.calls - figures.remote} of {figures.calls} compilations ran on the client"
+        )
+
+
+def warm_up(way: peers.Way, work: Path, numbers: Iterator[int]) -> None:
+    """Upload the toolchains before anything is timed."""
+    (work / "warm.c").write_text(f"int warm_{next(numbers)};\n")
+    (work / "warm.cc").write_text(f"#include <string>\nstd::string warm_{next(numbers)};\n")
+    call(way, "gcc", ["-O2", "-c", "warm.c", "-o", "warm.o"], work)
+    call(way, "g++", ["-O2", "-c", "warm.cc", "-o", "warm.o"], work)
+
+
+def table(results: dict[str, Figures]) -> str:
+    """The medians as Markdown."""
+    base = results["plain"]
+    trivial, large = statistics.median(base.trivial), statistics.median(base.large)
+    rows = [
+        "| way | trivial C, ms | large C++, s | over plain | tree, wall s | tree, client CPU s | remote |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, figures in results.items():
+        small, big = statistics.median(figures.trivial), statistics.median(figures.large)
+        wall, cpu = (statistics.median(column) for column in zip(*figures.tree, strict=True))
+        over = (
+            "-" if name == "plain" else f"{(big / large - 1) * 100:+.1f} % (trivial {(small - trivial) * 1e3:+.1f} ms)"
+        )
+        remote = "-" if name == "plain" else f"{figures.remote} of {figures.calls}"
+        rows.append(f"| {name} | {small * 1e3:.1f} | {big:.2f} | {over} | {wall:.2f} | {cpu:.2f} | {remote} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trivial", type=int, default=20, help="trivial files a round")
+    parser.add_argument("--large", type=int, default=2, help="large files a round")
+    parser.add_argument("--tree", type=int, default=40, help="files of the tree")
+    parser.add_argument("--jobs", type=int, default=peers.SLOTS * 2)
+    parser.add_argument("--ways", default="plain,ours,sccache-dist,distcc")
+    parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "sccache-twisted-peers")
+    options = parser.parse_args()
+    wanted = options.ways.split(",")
+    programs = peers.install(options.peers) if "sccache-dist" in wanted else options.peers
+    scratch = Path(tempfile.mkdtemp(prefix="distributed-"))
+    scratch.chmod(0o755)
+    starts: dict[str, Callable[[], AbstractContextManager[peers.Way]]] = {
+        "plain": lambda: peers.plain(scratch),
+        "ours": lambda: peers.ours(scratch / "ours"),
+        "sccache-dist": lambda: peers.sccache_dist(scratch / "sccache", programs),
+        "distcc": lambda: peers.distcc(scratch / "distcc"),
+    }
+    numbers = unique_numbers()
+    results: dict[str, Figures] = {}
+    try:
+        with ExitStack() as stack:
+            ways = [stack.enter_context(starts[name]()) for name in wanted]
+            work = scratch / "work"
+            work.mkdir()
+            for way in ways:
+                warm_up(way, work, numbers)
+            for number in range(options.rounds):
+                for way in ways:
+                    print(f"round {number + 1} of {options.rounds}: {way.name}", file=sys.stderr, flush=True)
+                    measure(way, results.setdefault(way.name, Figures()), work, options, numbers)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
