@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from attrs import frozen
 
 from sccache_twisted.config import ClientSettings, WorkerSettings
 from sccache_twisted.config.files import read_settings, state_directory
 from sccache_twisted.errors import SccacheTwistedError
+from sccache_twisted.net.addresses import SchedulerAddress
 from sccache_twisted.security import spki_pin
 
 _SECONDS = 10.0
@@ -189,16 +189,14 @@ def daemon() -> Finding:
 
 def _unreachable(url: str) -> str:
     """Why a scheduler can't be used, or nothing."""
-    split = urlsplit(url)
     try:
-        host, port = split.hostname, split.port
-    except ValueError:
-        host = port = None
-    if split.scheme not in {"tls", "tcp"} or not host or not port:
-        return "This is not tls://HOST:PORT?pin=sha256:HEX."
+        scheduler = SchedulerAddress.parse(url, insecure=True)
+    except SccacheTwistedError as error:
+        return error.explained()
+    host, port = scheduler.address.host, scheduler.address.port
     try:
         with socket.create_connection((host, port), timeout=_SECONDS) as plain:
-            if split.scheme == "tcp":
+            if not scheduler.tls:
                 return ""
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
@@ -207,8 +205,7 @@ def _unreachable(url: str) -> str:
                 certificate = secure.getpeercert(binary_form=True)
     except OSError as error:
         return f"It cannot be reached: {error.strerror or error}."
-    pin = (parse_qs(split.query).get("pin") or [""])[0]
-    if pin and (certificate is None or spki_pin(certificate) != pin.lower()):
+    if scheduler.pin and (certificate is None or spki_pin(certificate) != scheduler.pin):
         return "Something answers with another key than the pin names."
     return ""
 
