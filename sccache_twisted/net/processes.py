@@ -50,10 +50,10 @@ class Ended:
 
 
 @implementer(IReadDescriptor)
-class _Watched:
-    """A descriptor that the reactor watches and this object owns."""
+class Watched:
+    """A descriptor that the reactor watches for reading, and that this object owns and closes."""
 
-    def __init__(self, reactor: Any, fd: int, readable: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, fd: int, readable: Callable[[], object]) -> None:
         self._reactor = reactor
         self._fd = fd
         self._readable = readable
@@ -61,18 +61,23 @@ class _Watched:
         reactor.addReader(self)
 
     def fileno(self) -> int:
+        """See IFileDescriptor."""
         return self._fd
 
     def logPrefix(self) -> str:
+        """See ILoggingContext."""
         return "process"
 
     def doRead(self) -> None:
+        """See IReadDescriptor."""
         self._readable()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002 - the reactor's signature
+        """See IFileDescriptor."""
         self.close()
 
     def close(self) -> None:
+        """Stop watching and close; may be called again."""
         if self.open:
             self.open = False
             self._reactor.removeReader(self)
@@ -89,7 +94,7 @@ class _Stream:
         self._limit = limit
         self._too_large = too_large
         self._fd = fd
-        self._watched = _Watched(reactor, fd, self._read_some)
+        self._watched = Watched(reactor, fd, self._read_some)
 
     def _read_some(self) -> None:
         try:
@@ -132,7 +137,7 @@ class Child:
         self._too_large = False
         self._limit = limit
         # The process is ours and not yet reaped, so its number cannot have been given to another.
-        self._pidfd = _Watched(reactor, os.pidfd_open(popen.pid), self._has_ended)
+        self._pidfd = Watched(reactor, os.pidfd_open(popen.pid), self._has_ended)
         self._streams = [
             _Stream(reactor, os.dup(pipe.fileno()), limit, self._over_limit)
             for pipe in (popen.stdout, popen.stderr)

@@ -22,6 +22,7 @@ from sccache_twisted.worker.plan import Directory, Link, Mounted, Plan, PlannedO
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OUTPUT: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_PASSABLE: Final = 0o755
 _MOST_UNDECLARED: Final = 1000
 
 Copier = Callable[[FileInput, int, bytes], None]
@@ -46,7 +47,7 @@ def build(plan: Plan, root: bytes, copy: Copier, owner: Owner | None) -> None:
 
 def _fill(directory: Directory, fd: int, copy: Copier, owner: Owner | None) -> None:
     # The modes are set by name and not by umask: a daemon's umask is 077, and the job's uid must pass.
-    os.fchmod(fd, 0o755)
+    os.fchmod(fd, _PASSABLE)
     for name, node in directory.children.items():
         match node:
             case ToolchainFile(stored):
@@ -57,7 +58,7 @@ def _fill(directory: Directory, fd: int, copy: Copier, owner: Owner | None) -> N
                 os.symlink(target, name, dir_fd=fd)
             case Mounted():
                 os.mkdir(name, dir_fd=fd)
-                os.chmod(name, 0o755, dir_fd=fd)
+                os.chmod(name, _PASSABLE, dir_fd=fd)
             case Directory():
                 os.mkdir(name, dir_fd=fd)
                 with _opened(name, fd) as inside:

@@ -19,6 +19,12 @@ from sccache_twisted.toolchains import Entry, EntryKind
 PRIVATE: Final = b"/.sccache-twisted"
 """Where a job finds what belongs to its sandbox alone; no path of a client's may lie there."""
 
+TEMPORARY: Final = PRIVATE + b"/tmp"
+"""The job's TMPDIR."""
+
+STARTER: Final = PRIVATE + b"/exec"
+"""Runs its second argument as its first: how a program gets an argv[0] that is not its path."""
+
 _MOST_LINKS: Final = 40
 _LONGEST_PATH: Final = 4095
 _LONGEST_NAME: Final = 255
@@ -109,9 +115,12 @@ def toolchain_tree(entries: Iterable[Entry]) -> Directory:
     return root
 
 
-def plan(action: Action, toolchain: Directory) -> Plan:
-    """The world of an action; raises BadAction with the path that is wrong."""
-    return _Planner(action, toolchain).plan()
+def plan(action: Action, toolchain: Directory, starter: bytes) -> Plan:
+    """The world of an action; raises BadAction with the path that is wrong.
+
+    ``starter`` is the file that is to be :data:`STARTER`.
+    """
+    return _Planner(action, toolchain).plan(starter)
 
 
 class _Planner:
@@ -121,13 +130,10 @@ class _Planner:
         self._links = {entry.path: entry for entry in action.inputs if isinstance(entry, LinkInput)}
         self._parents: dict[bytes, Directory] = {}
 
-    def plan(self) -> Plan:
+    def plan(self, starter: bytes) -> Plan:
         root, action = self._root, self._action
-        if PRIVATE[1:] in root.children:
-            raise BadAction(f"{_show(PRIVATE)} is reserved")
         for name in _MOUNTED:
             root.children[name] = Mounted()
-        root.children[PRIVATE[1:]] = Mounted()
         for link in self._links.values():
             self._add_link(link)
         for entry in action.inputs:
@@ -143,6 +149,11 @@ class _Planner:
             if not isinstance(found, ToolchainFile | FileInput):
                 raise BadAction(f"{_show(executable)}, which the job wants to run, is not in its toolchain")
         outputs = tuple(self._output(path) for path in action.outputs)
+        if PRIVATE[1:] in root.children:
+            raise BadAction(f"{_show(PRIVATE)} is reserved for the sandbox")
+        private = root.children[PRIVATE[1:]] = Directory()
+        private.children[TEMPORARY.rpartition(b"/")[2]] = Mounted()
+        private.children[STARTER.rpartition(b"/")[2]] = ToolchainFile(starter)
         writable: list[bytes] = []
         sealed: list[bytes] = []
         _mounts(root, b"", writable, sealed, inside=False)

@@ -1,0 +1,135 @@
+"""Bounds on a job's whole process tree: memory, processes, CPU, time and disk.
+
+Kernel limits are set on the sandbox's first process before it does anything (:func:`confine`), memory by a cgroup
+where one can be made (:mod:`sccache_twisted.worker.cgroups`). What the kernel can't bound for a tree is measured
+from outside (:func:`measure`) several times a second, and whoever is over a bound is killed. Blocks on /proc and
+directories: call :func:`measure` in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from attrs import frozen
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_OPEN_FILES: Final = 4096
+_MOST_ENTRIES: Final = 100_000
+_TOO_MUCH: Final = 1 << 40
+
+
+@frozen
+class JobLimits:
+    """What one job may use, all its processes together. Bytes and seconds."""
+
+    memory_bytes: int
+    processes: int
+    wall_seconds: float
+    cpu_seconds: float
+    disk_bytes: int
+
+
+@frozen
+class Usage:
+    """What a process tree uses at one moment. ``memory_bytes`` is what belongs to its processes alone."""
+
+    processes: int = 0
+    memory_bytes: int = 0
+    cpu_seconds: float = 0.0
+    disk_bytes: int = 0
+
+
+def exceeded(limits: JobLimits, usage: Usage) -> str:
+    """Which bound a tree is over, as a sentence; empty if none."""
+    if usage.memory_bytes > limits.memory_bytes:
+        return f"the job used {usage.memory_bytes >> 20} MiB of memory; {limits.memory_bytes >> 20} MiB are allowed"
+    if usage.processes > limits.processes:
+        return f"the job started more than the {limits.processes} processes that are allowed"
+    if usage.cpu_seconds > limits.cpu_seconds:
+        return f"the job used more than the {limits.cpu_seconds:.0f} CPU seconds that are allowed"
+    if usage.disk_bytes > limits.disk_bytes:
+        return f"the job wrote {usage.disk_bytes >> 20} MiB to disk; {limits.disk_bytes >> 20} MiB are allowed"
+    return ""
+
+
+def confine(pid: int, limits: JobLimits, *, own_uid: bool) -> None:
+    """Set the kernel's limits on a process that has not begun its work; OSError if it is gone.
+
+    ``own_uid``: the job runs as a uid of its own, so that the kernel can count its processes.
+    """
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: limits.disk_bytes,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+        resource.RLIMIT_CPU: max(1, int(limits.cpu_seconds) + 1),
+    }
+    if own_uid:
+        # The sandbox's own two processes count as well.
+        wanted[resource.RLIMIT_NPROC] = limits.processes + 2
+    for what, value in wanted.items():
+        _, hard = resource.prlimit(pid, what)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.prlimit(pid, what, (bound, bound))
+
+
+def measure(roots: Sequence[int]) -> dict[int, Usage]:
+    """What the process trees below these pids use; a tree that is gone uses nothing."""
+    parents: dict[int, list[int]] = {}
+    figures: dict[int, tuple[int, float]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError, IndexError, ValueError):
+                parent, memory, cpu = _process(name)
+                parents.setdefault(parent, []).append(int(name))
+                figures[int(name)] = (memory, cpu)
+    return {root: _sum(root, parents, figures) for root in roots}
+
+
+def _process(pid: str) -> tuple[int, int, float]:
+    """A process's parent, own memory in bytes, and CPU seconds, its dead children's included (proc(5))."""
+    with open(f"/proc/{pid}/stat", "rb") as stream:
+        fields = stream.read().rpartition(b")")[2].split()
+    with open(f"/proc/{pid}/statm", "rb") as stream:
+        _, resident, shared, *_ = stream.read().split()
+    ticks = sum(int(field) for field in fields[11:15])
+    return int(fields[1]), (int(resident) - int(shared)) * _PAGE, ticks / _TICKS
+
+
+def _sum(root: int, parents: dict[int, list[int]], figures: dict[int, tuple[int, float]]) -> Usage:
+    processes, memory, cpu = 0, 0, 0.0
+    pending = [root]
+    while pending:
+        pid = pending.pop()
+        if pid in figures:
+            processes += 1
+            memory += figures[pid][0]
+            cpu += figures[pid][1]
+        pending += parents.get(pid, ())
+    return Usage(processes, memory, cpu)
+
+
+def disk_usage(directories: Iterable[bytes]) -> int:
+    """Bytes of disk that files below these directories take; a tree too large or deep to be walked takes a terabyte."""
+    total, seen = 0, 0
+    pending = list(directories)
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    with suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+        except OSError as problem:
+            if problem.errno == errno.ENAMETOOLONG:
+                return _TOO_MUCH
+        if seen > _MOST_ENTRIES:
+            return _TOO_MUCH
+    return total
