@@ -63,7 +63,10 @@ class PinnedPeer:
             # OpenSSL's own opinion (unknown issuer, dates, names) does not count; only the peer's own key does.
             if depth > 0:
                 return True
-            shown = pin_of(certificate.to_cryptography())
+            try:
+                shown = pin_of(certificate.to_cryptography())
+            except Exception:  # noqa: BLE001 - raised in OpenSSL's callback it would be lost; what can't be read is wrong
+                shown = "unreadable"
             if same_pin(shown, self._pin):
                 return True
             tlsProtocol.failVerification(
