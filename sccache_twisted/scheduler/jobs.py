@@ -1,0 +1,92 @@
+"""An attempt in the scheduler's table: its states are types, and what has ended is not in the table any more."""
+
+from __future__ import annotations
+
+from attrs import define, field, frozen
+
+from sccache_twisted.model import Allocation, AllocationRequest, ClientId, ServerId, Try
+from sccache_twisted.policy.fairness import Waiting
+from sccache_twisted.policy.placement import Wish
+from sccache_twisted.scheduler.effects import AskId, JobKey, LinkId
+
+NOBODY = ClientId("")
+"""The client of a job that a worker brought back after a restart of the scheduler."""
+
+
+@frozen
+class Queued:
+    """Waits for a slot."""
+
+    place: Waiting[JobKey]
+
+
+@frozen
+class Asking:
+    """A worker was asked at ``since``, has not answered. ``tried``: who refused the job since it last waited."""
+
+    server_id: ServerId
+    nonce: int
+    since: float
+    tried: frozenset[ServerId]
+
+
+@frozen
+class Leased:
+    """A worker accepted; its client has not yet come to claim the slot. The books forget it at ``until``."""
+
+    server_id: ServerId
+    allocation: Allocation
+    until: float
+
+
+@frozen
+class Running:
+    """Its client has come, or it was found running when its worker registered: then there is no allocation."""
+
+    server_id: ServerId
+    allocation: Allocation | None
+
+
+@frozen
+class Ending:
+    """Its client is done with it, its worker has not yet freed the slot. The books free it at ``until``."""
+
+    server_id: ServerId
+    until: float
+
+
+JobState = Queued | Asking | Leased | Running | Ending
+Placed = Asking | Leased | Running | Ending
+
+
+@frozen
+class Ask:
+    """Somebody who waits for an answer. ``due``: when the answer is StillQueued at the latest."""
+
+    ask: AskId
+    link: LinkId
+    due: float
+
+
+@define(eq=False)
+class Job:
+    """One attempt. ``since``: when its client began to ask; ``serial`` sorts those of one moment."""
+
+    key: JobKey
+    request: AllocationRequest
+    wish: Wish
+    since: float
+    serial: int
+    state: JobState | None = None
+    asks: list[Ask] = field(factory=list)
+    reserved: ServerId | None = None
+
+    @property
+    def attempt(self) -> Try:
+        """The attempt, as the wire names it."""
+        return self.request.attempt
+
+    @property
+    def at(self) -> ServerId | None:
+        """The worker in whose books it stands."""
+        return self.state.server_id if isinstance(self.state, Placed) else None
