@@ -2,7 +2,7 @@
 # make test       what a change must pass: real compilers, real sandboxes, real processes
 # make test-full  the whole matrices, whole trees and long counts
 # make lint       style, format, types, and the walls between rooms
-# make docs       docs/configuration.md out of the table of keys
+# make docs       docs/configuration.md and the bounds in docs/security.md, out of the table of keys
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,8 +29,7 @@ format: .venv/.tests
 	$(BIN)/ruff format .
 
 docs: .venv/.run
-	$(BIN)/python -m sccache_twisted.config.reference >docs/configuration.md.new
-	mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/python -m sccache_twisted.config.reference docs
 
 .venv/.run: setup.cfg pyproject.toml .ci/bootstrap
 	@PYTHON=$(PYTHON) .ci/bootstrap

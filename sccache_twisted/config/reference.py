@@ -1,14 +1,19 @@
-"""docs/configuration.md, made from the table of keys: ``python -m sccache_twisted.config.reference > docs/…``."""
+"""What docs/ says about keys, made from their table: ``python -m sccache_twisted.config.reference docs``."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from sccache_twisted.config.foreign import FOREIGN
 from sccache_twisted.config.keys import Row, Unit
 from sccache_twisted.config.load import ROLES, all_rows
+from sccache_twisted.config.settings import WorkerSettings
 from sccache_twisted.config.values import written_size
+
+BOUNDS_BEGIN = "<!-- made from the table of keys by make docs -->"
+BOUNDS_END = "<!-- end of the table -->"
 
 _OPENING = """\
 # Configuration
@@ -102,5 +107,28 @@ def _from_sccache() -> str:
     return "\n".join([*lines, ""])
 
 
+def bounds_table() -> str:
+    """The worker's bounds, as they stand in docs/security.md between the two marks."""
+    named = {"worker.toolchain_cache_size", "worker.blob_cache_size", "timers.claim_seconds", "timers.run_seconds"}
+    lines = [BOUNDS_BEGIN, "", "| key | default | bounds |", "|---|---|---|"]
+    for row in all_rows(WorkerSettings):
+        if row.section == "limits" or row.dotted in named:
+            lines.append(f"| `{row.dotted}` | {_default(row)} | {row.doc} |")
+    return "\n".join([*lines, "", BOUNDS_END])
+
+
+def with_bounds(page: str) -> str:
+    """A page with the table between its marks made anew."""
+    before, _, rest = page.partition(BOUNDS_BEGIN)
+    _, _, after = rest.partition(BOUNDS_END)
+    return f"{before}{bounds_table()}{after}"
+
+
+def _write(docs: Path) -> None:
+    (docs / "configuration.md").write_text(configuration_page(), encoding="utf-8")
+    security = docs / "security.md"
+    security.write_text(with_bounds(security.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(configuration_page())
+    _write(Path(sys.argv[1]))

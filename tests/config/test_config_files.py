@@ -6,7 +6,7 @@ import pytest
 
 from sccache_twisted.config import ClientSettings, WorkerSettings, files
 from sccache_twisted.config.files import found_at, read_settings, written_to
-from sccache_twisted.config.reference import configuration_page
+from sccache_twisted.config.reference import bounds_table, configuration_page, with_bounds
 from sccache_twisted.errors import ConfigError
 
 
@@ -77,7 +77,16 @@ def test_a_file_that_is_no_text_is_refused(environ, tmp_path):
         read_settings(ClientSettings, path, environ)
 
 
+DOCS = Path(__file__).parents[2] / "docs"
+
+
 def test_the_documentation_is_the_table():
     """docs/configuration.md is what the table of keys says now; ``make docs`` writes it."""
-    page = Path(__file__).parents[2] / "docs" / "configuration.md"
-    assert page.read_text(encoding="utf-8") == configuration_page()
+    assert (DOCS / "configuration.md").read_text(encoding="utf-8") == configuration_page()
+
+
+def test_the_documented_bounds_are_the_defaults():
+    """The bounds in docs/security.md are those of the table of keys."""
+    page = (DOCS / "security.md").read_text(encoding="utf-8")
+    assert bounds_table() in page
+    assert with_bounds(page) == page
