@@ -111,9 +111,8 @@ def bounds_table() -> str:
     """The worker's bounds, as they stand in docs/security.md between the two marks."""
     named = {"worker.toolchain_cache_size", "worker.blob_cache_size", "timers.claim_seconds", "timers.run_seconds"}
     lines = [BOUNDS_BEGIN, "", "| key | default | bounds |", "|---|---|---|"]
-    for row in all_rows(WorkerSettings):
-        if row.section == "limits" or row.dotted in named:
-            lines.append(f"| `{row.dotted}` | {_default(row)} | {row.doc} |")
+    shown = [row for row in all_rows(WorkerSettings) if row.section == "limits" or row.dotted in named]
+    lines += [f"| `{row.dotted}` | {_default(row)} | {row.doc} |" for row in shown]
     return "\n".join([*lines, "", BOUNDS_END])
 
 
