@@ -10,7 +10,7 @@ BIN := .venv/bin
 .PHONY: demo test test-full lint docs format clean
 
 demo: .venv/.run
-	@$(BIN)/python -m sccache_twisted.cli demo
+	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: .venv/.tests
 	$(BIN)/python -m pytest -q -m "not full" $(ARGS)

@@ -77,10 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_lazily("doctor", "doctor"))
     jobs = commands.add_parser("jobs", help='print a sensible N for "make -jN" with the cluster as it is')
     jobs.set_defaults(run=_lazily("daemon", "jobs"))
-    demo = commands.add_parser("demo", help="build a C++ tree on a cluster of three, one of which is killed on the way")
-    demo.add_argument("--dir", metavar="DIR", default=".demo", help="where to work (default: .demo)")
-    demo.add_argument("--keep", action="store_true", help="leave the cluster running")
-    demo.set_defaults(run=_lazily("demo", "demo"))
     return parser
 
 
