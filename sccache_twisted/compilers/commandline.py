@@ -15,7 +15,7 @@ from sccache_twisted.compilers.effects import HANDLERS
 from sccache_twisted.compilers.facts import Facts
 from sccache_twisted.compilers.gcc_options import GCC
 from sccache_twisted.compilers.hidden import hidden_inputs
-from sccache_twisted.compilers.languages import COMPILED, HEADER, PREPROCESSED, language_of
+from sccache_twisted.compilers.languages import ASSEMBLER, COMPILED, HEADER, PREPROCESSED, language_of
 from sccache_twisted.compilers.options import Arity, Effect, OptionTable
 from sccache_twisted.compilers.outputs import predict
 from sccache_twisted.compilers.response import TooMuch, expand
@@ -134,6 +134,8 @@ def parse(
         return NotCacheable("response_file", readable)
     if language is None:
         return NotCompilation("no_input")
+    if language in ASSEMBLER and facts.to_assembly:
+        return NotCompilation("preprocess")
     if language == HEADER:
         return NotCacheable("precompiled_header", readable)
     if language not in COMPILED:

@@ -41,6 +41,13 @@ def _debug(facts: Facts, option: Option, value: bytes) -> None:
         facts.skeleton = value not in {b"line-directives-only", b"codeview"}
 
 
+def _split_dwarf(facts: Facts, option: Option, value: bytes) -> None:
+    if value:
+        facts.split_form = value.decode("latin-1")
+    # clang's -gsplit-dwarf= outlives a later -gsplit-dwarf, though not -gno-split-dwarf.
+    facts.split_dwarf = "no" if option.detail == "no" else facts.split_form
+
+
 def _searched(facts: Facts, option: Option, value: bytes) -> None:
     if b"/" in value:
         facts.reads((value,))
@@ -120,9 +127,7 @@ HANDLERS: dict[Effect, Callable[[Facts, Option, bytes], None]] = {
     Effect.PROFILE: _profile,
     Effect.PROFILE_DIRECTORY: _set("profile_directory"),
     Effect.DEBUG: _debug,
-    Effect.SPLIT_DWARF: lambda facts, option, value: setattr(
-        facts, "split_dwarf", option.detail or value.decode("latin-1")
-    ),
+    Effect.SPLIT_DWARF: _split_dwarf,
     Effect.LTO: _set("lto", True),
     Effect.NO_LTO: _set("lto", False),
     Effect.STACK_USAGE: _set("stack_usage", True),

@@ -37,6 +37,8 @@ class Facts:
     skeleton: bool = False
     """The kind of debug information is one that clang can split off."""
     split_dwarf: str = "no"
+    split_form: str = "split"
+    """What clang's ``-gsplit-dwarf=`` said last."""
     lto: bool = False
     stack_usage: bool = False
     callgraph: bool = False

@@ -14,7 +14,7 @@ _NAME = re.compile(
 )
 _GCC_VERSION = re.compile(rb"^gcc version [^\r\n]+", re.MULTILINE)
 _CLANG_VERSION = re.compile(rb"^[^\r\n]*\bclang version [^\r\n]+", re.MULTILINE)
-_GCC_BANNER = re.compile(rb"^\S+ \([^)\r\n]*\) [0-9][^\r\n]*", re.MULTILINE)
+_GCC_BANNER = re.compile(rb"\s*(?!Copyright)\S+ \([^)\r\n]*\) [0-9][^\r\n]*")
 _TARGET = re.compile(rb"^Target: *([^\r\n]+)", re.MULTILINE)
 
 
@@ -67,7 +67,7 @@ def identify(output: bytes) -> Identity | None:
     if macros is not None:
         return macros
     if b"Free Software Foundation" in output:
-        match = _GCC_BANNER.search(output)
+        match = _GCC_BANNER.match(output)
         if match is not None:
             return Identity(CompilerFamily.GCC, match.group().decode("utf-8", "replace").strip(), triple)
     return None

@@ -14,10 +14,14 @@ from itertools import pairwise
 
 from attrs import frozen
 
+from sccache_twisted.model import Compilation, CompilerFamily
+
 _WORD = re.compile(rb' +(?:"((?:[^"\\]|\\.)*)"|([^" ]+))', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _PLAIN = re.compile(rb"[\w@%+=:,./-]+\Z")
 _IN_PROCESS = b" (in-process)"
+_QUERY = b"-###"
+_RECORDS = frozenset((b"-dwarf-debug-flags", b"-record-command-line"))
 
 
 class NotUnderstood(ValueError):
@@ -32,15 +36,24 @@ class Plan:
     intermediates: tuple[bytes, ...] = ()
 
 
-def query_args(args: Sequence[bytes]) -> tuple[bytes, ...]:
+def query_args(compilation: Compilation) -> tuple[bytes, ...]:
     """The arguments to call the driver with; NotUnderstood for a line whose answer could not be read.
 
-    Without ``-pipe``, so that every step is a command of its own; the driver keeps that option to itself,
-    and the object is the same.
+    For gcc without ``-pipe``, so that every step is a command of its own: the driver keeps that option to
+    itself, and the object is the same.
     """
-    if any(b"\n" in argument for argument in args):
+    if any(b"\n" in argument for argument in compilation.args):
         raise NotUnderstood("an argument holds a line break")
-    return (b"-###", *(argument for argument in args if argument not in {b"-pipe", b"--pipe"}))
+    gcc = compilation.compiler.family is CompilerFamily.GCC
+    return (_QUERY, *(word for word in compilation.args if not (gcc and word in {b"-pipe", b"--pipe"})))
+
+
+def _unasked(words: Sequence[bytes]) -> tuple[bytes, ...]:
+    """A command without our question in the command line that clang hands on to be recorded."""
+    return tuple(
+        word.replace(b" " + _QUERY + b" ", b" ", 1) if before in _RECORDS else word
+        for before, word in zip((b"", *words), words)  # noqa: B905 - the first one is longer
+    )
 
 
 def parse_commands(stderr: bytes) -> tuple[tuple[bytes, ...], ...]:
@@ -57,7 +70,7 @@ def parse_commands(stderr: bytes) -> tuple[tuple[bytes, ...], ...]:
             position = match.end()
         if line[position:].strip() or not words or words[-1] == b"|":
             raise NotUnderstood(f"a line of -### can't be read: {line[:200]!r}")
-        commands.append(tuple(words))
+        commands.append(_unasked(words))
     if not commands:
         raise NotUnderstood("-### named no command")
     return tuple(commands)

@@ -39,12 +39,19 @@ def _depfile(facts: Facts, main: bytes, language: str) -> bytes | None:
     return facts.depfile if facts.depfile is not None else stem(main) + b".d"
 
 
-def _splits(facts: Facts, language: str) -> bool:
-    if facts.to_assembly or facts.split_dwarf != "split":
-        return False
+def _split_file(facts: Facts, source: bytes, beside: bytes, language: str) -> bytes | None:
+    """The file for split debug information, if there will be one."""
+    if facts.split_dwarf != "split":
+        return None
     if facts.compiler.family is CompilerFamily.GCC:
-        return True  # objcopy runs whatever the debug level is
-    return language in ASSEMBLER or (facts.skeleton and not facts.lto and not facts.bitcode)
+        # objcopy makes it from the object, whatever the debug level is.
+        return None if facts.to_assembly else beside + b".dwo"
+    if language not in ASSEMBLER and (not facts.skeleton or facts.lto or facts.bitcode):
+        return None
+    if facts.to_assembly and not facts.to_object:
+        # clang follows -o only where it reads -c too.
+        return stem(source[source.rfind(b"/") + 1 :]) + b".dwo"
+    return beside + b".dwo"
 
 
 def predict(facts: Facts, source: bytes, language: str) -> tuple[Output, ...]:
@@ -56,8 +63,9 @@ def predict(facts: Facts, source: bytes, language: str) -> tuple[Output, ...]:
     depfile = _depfile(facts, main, language)
     if depfile is not None:
         found.append(Output(OutputKind.DEPFILE, depfile))
-    if _splits(facts, language):
-        found.append(Output(OutputKind.DWO, beside + b".dwo"))
+    split = _split_file(facts, source, beside, language)
+    if split is not None:
+        found.append(Output(OutputKind.DWO, split))
     if language not in ASSEMBLER:
         if facts.stack_usage and not facts.lto and not facts.bitcode:
             found.append(Output(OutputKind.STACK_USAGE, beside + b".su"))

@@ -67,13 +67,15 @@ NOTHING = ScanResult()
 
 _SPLICE = re.compile(rb"\\[ \t]*\r?\n")
 _GAP = rb"(?:[ \t]|/\*(?:[^*]|\*(?!/))*\*/)*"
+# What follows on the line; not consumed, since a line may mention several.
+_REST = rb"(?=([^\r\n]{0,4096}))"
 # All patterns begin with a literal, so that the search for it runs at memory speed.
-_HAS = re.compile(rb"__has_(include_next|include|embed)(?:__)?" + _GAP + rb"\(" + _GAP + rb"([^\r\n]*)")
-_INCLUDE = re.compile(rb"include(_next)?" + _GAP + rb"([^\r\n]*)")
-_IMPORT = re.compile(rb"import()" + _GAP + rb"([^\r\n]*)")
-_EMBED = re.compile(rb"embed()" + _GAP + rb"([^\r\n]*)")
-_INCBIN = re.compile(rb"\.incbin((?:[ \t]|\\t)*)([^\r\n]*)")
-_ASSEMBLER_INCLUDE = re.compile(rb"\.include((?:[ \t]|\\t)*)([^\r\n]*)")
+_HAS = re.compile(rb"__has_(include_next|include|embed)(?:__)?" + _GAP + rb"\(" + _GAP + _REST)
+_INCLUDE = re.compile(rb"include(_next)?" + _GAP + _REST)
+_IMPORT = re.compile(rb"import()" + _GAP + _REST)
+_EMBED = re.compile(rb"embed()" + _GAP + _REST)
+_INCBIN = re.compile(rb"\.incbin((?:[ \t]|\\t)*)" + _REST)
+_ASSEMBLER_INCLUDE = re.compile(rb"\.include((?:[ \t]|\\t)*)" + _REST)
 _HASH = re.compile(rb"(?:^|[\r\n]|\*/)" + _GAP + rb"(?:#|%:|\?\?=)" + _GAP + rb"\Z")
 _NAME = re.compile(rb"[A-Za-z_$][\w$]*")
 _TIME = (b"__DATE__", b"__TIME__", b"__TIMESTAMP__")
@@ -207,7 +209,7 @@ def wrapped_operands(data: bytes, wrappers: frozenset[bytes]) -> tuple[Operand, 
     for name in sorted(wrappers):
         if name not in data:
             continue
-        call = re.compile(re.escape(name) + rb"[ \t]*\([ \t]*([^\r\n]*)")
+        call = re.compile(re.escape(name) + rb"[ \t]*\([ \t]*" + _REST)
         for match in call.finditer(data):
             before = data[max(0, match.start() - 1) : match.start()]
             if before.isalnum() or before == b"_":
