@@ -9,7 +9,9 @@ Measures, every way in turn in each round so that a drifting machine hits all al
 * wall time and the client's CPU seconds (build processes and the tool's daemon, not the workers) for a C++ tree.
 
 By our own statistics every file must have been compiled on a worker, or the run does not count; for a peer the table
-says how many were (distcc runs with its fall-back off, so all of its were). Prints one Markdown table of medians; overheads are against plain in the same run.
+says how many were (distcc runs with its fall-back off, so all of its were).
+
+Prints one Markdown table of medians; overheads are against plain in the same run.
 """
 
 from __future__ import annotations
