@@ -17,7 +17,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from sccache_twisted.client.conversation import Conversation, FrameBody, WholeBody
+from sccache_twisted.client.conversation import Conversation, FrameBody, WholeBody, spoken
 from sccache_twisted.client.fallback import InputChanged
 from sccache_twisted.client.known import KnownBlobs
 from sccache_twisted.errors import (
@@ -28,7 +28,7 @@ from sccache_twisted.errors import (
     PinMismatch,
     SccacheTwistedError,
 )
-from sccache_twisted.interfaces import IBlobSource, IProgress, IWorkerConnection
+from sccache_twisted.interfaces import IBlobSource, IProgress, IWorkerConnection, JobPhase
 from sccache_twisted.logs import EventLog, events
 from sccache_twisted.model import Action, ActionResult, Allocation, Digest, FileInput, ServerId
 from sccache_twisted.net.agent import WorkerAgent
@@ -169,6 +169,9 @@ class WorkerConnections:
                 return False
             told = decode_answer(kind, payload, MAX_RESULT_BYTES)
             if isinstance(told, Progress):
+                if told.phase == JobPhase.RUNNING.value:
+                    # It has all it needs: what others want of the same need not be sent to it again meanwhile.
+                    self._known.learn(allocation.server_id, sizes)
                 progress.phase_changed(told.phase)
             return True
 
@@ -177,7 +180,11 @@ class WorkerConnections:
         producer = PiecewiseBody.of_bytes(body, talk.moved)
         await talk.ask("POST", job_path(allocation.attempt), headers, producer, frames)
         kind, payload = frames.last or (b"", b"")
-        answer = await self._in_thread_if(len(payload), decode_answer, kind, payload, MAX_RESULT_BYTES)
+        try:
+            answer = await self._in_thread_if(len(payload), decode_answer, kind, payload, MAX_RESULT_BYTES)
+        except SccacheTwistedError as error:
+            told = spoken(error, f"Worker {allocation.server_id}")
+            raise told from None
         if isinstance(answer, Progress):
             raise Malformed(f"Worker {allocation.server_id} ended its answer with progress.")
         if isinstance(answer, ActionResult):
@@ -206,9 +213,8 @@ class WorkerConnections:
             body = PiecewiseBody.of_file(archive, talk.moved, lambda: talk.be_patient(STORE_SECONDS))
         except OSError as error:
             talk.abandon()
-            raise CompilerNotPackageable(
-                f"The packaged compiler {archive} cannot be read: {error.strerror}."
-            ) from error
+            why = f"The packaged compiler {archive} cannot be read: {error.strerror}."
+            raise CompilerNotPackageable(why) from error
         headers = self._headers(allocation, TOOLCHAIN_TYPE)
         await talk.ask("PUT", toolchain_path(digest), headers, body, WholeBody())
         self._log.emit(
