@@ -1,0 +1,338 @@
+"""The daemon's unix socket: one connection a call, a closed connection cancels it, garbage ends it.
+
+Knows launchers: who may call, what they are told, when there are none any more. Refuses to know how a call is
+decided. Whoever is of another user, in another root directory or another mount namespace sees other files than we do,
+and is told to run its command itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from attrs import frozen
+from twisted.application import service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from sccache_twisted.client.calls import Answered, Call, ExecHere, RunHere
+from sccache_twisted.client.pipeline import Pipeline
+from sccache_twisted.client.places import home_directory, private_directory
+from sccache_twisted.client.slots import LocalSlots
+from sccache_twisted.errors import ConfigError, Malformed, SccacheTwistedError
+from sccache_twisted.interfaces import Finished
+from sccache_twisted.logs import events
+from sccache_twisted.logs.events import EventLog
+from sccache_twisted.wire import launcher as messages
+from sccache_twisted.wire.frames import FrameDecoder
+
+_BACKLOG = 4096
+_MOST_CONNECTIONS = 4096
+
+Answering = Callable[[tuple[str, ...]], Any]
+"""Answers a query: its arguments in, what becomes JSON out."""
+
+
+@frozen
+class World:
+    """Where a process lives: two in the same world see the same files."""
+
+    root: tuple[int, int]
+    mounts: tuple[int, int]
+
+    @classmethod
+    def of(cls, process: int | str) -> World | None:
+        """The world of a process; None when it can't be looked at."""
+        try:
+            root = os.stat(f"/proc/{process}/root")
+            mounts = os.stat(f"/proc/{process}/ns/mnt")
+        except OSError:
+            return None
+        return cls((root.st_dev, root.st_ino), (mounts.st_dev, mounts.st_ino))
+
+
+class LauncherProtocol(Protocol):
+    """One call or query of one launcher."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._decoder = FrameDecoder(daemon.max_request_bytes)
+        self._work: Deferred[Any] | None = None
+        self._completed: Deferred[messages.Completed] | None = None
+        self._open = False
+
+    def connectionMade(self) -> None:
+        """A launcher has come."""
+        self._open = True
+        self._daemon.connected(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of a launcher; what can't be understood ends the connection."""
+        try:
+            for kind, payload in self._decoder.feed(data):
+                self._received(messages.decode(kind, payload))
+        except SccacheTwistedError as problem:
+            self._daemon.log.emit(events.LINK_DROPPED, peer="a launcher", reason=problem.sentence)
+            self._send(messages.Refused(problem.sentence))
+            self._hang_up()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's signature
+        """The launcher is gone: so is its call."""
+        self._open = False
+        self._daemon.disconnected(self)
+        if self._work is not None:
+            self._work.cancel()
+
+    def drop(self) -> None:
+        """End the connection."""
+        if self._open and self.transport is not None:
+            # Not abortConnection: the reactor's unix transports call it so, their interface does not.
+            self.transport.loseConnection()
+
+    def _received(self, message: messages.Message) -> None:
+        match message:
+            case messages.LaunchRequest() if self._work is None:
+                self._start(self._call(message))
+            case messages.Query(name, args) if self._work is None:
+                self._start(self._query(name, args))
+            case messages.Completed() if self._completed is not None:
+                waiting, self._completed = self._completed, None
+                waiting.callback(message)
+            case _:
+                raise Malformed(f"A launcher sent {type(message).__name__} out of turn.")
+
+    def _start(self, work: Coroutine[Deferred[Any], Any, messages.Message]) -> None:
+        self._work = Deferred.fromCoroutine(work)
+        self._work.addCallbacks(self._finish, self._fail)
+
+    def _finish(self, message: messages.Message) -> None:
+        self._send(message)
+        self._hang_up()
+
+    def _fail(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._daemon.log.log.failure("a call failed", failure)
+        # Hung up on without an answer, a launcher compiles by itself.
+        self._hang_up()
+
+    async def _call(self, request: messages.LaunchRequest) -> messages.Message:
+        daemon = self._daemon
+        call = Call(
+            argv=request.argv,
+            cwd=request.cwd,
+            env=_environment(request.env),
+            umask=request.umask,
+            stderr_is_tty=request.stderr_is_tty,
+            arrival_ns=time.time_ns(),
+        )
+        stranger = self._stranger()
+        if stranger:
+            executable = daemon.pipeline.resolve(call)
+            if executable is None:
+                raise Malformed(stranger)
+            return messages.RunYourself(executable, call.argv, stranger)
+        decision = await daemon.pipeline.decide(call)
+        match decision:
+            case Answered(status, stdout, stderr):
+                return messages.Done(status, stdout, stderr)
+            case ExecHere(executable, argv, reason, note):
+                return messages.RunYourself(executable, argv, reason, note)
+            case RunHere():
+                return await self._in_slot(decision)
+
+    async def _in_slot(self, decision: RunHere) -> messages.Message:
+        daemon = self._daemon
+        slot = await daemon.slots.acquire()
+        try:
+            waiting: Deferred[messages.Completed] = Deferred()
+            self._completed = waiting
+            self._send(messages.RunInSlot(slot, decision.executable, decision.argv))
+            ended = await waiting
+        finally:
+            daemon.slots.release(slot)
+        answer = daemon.pipeline.finished(decision, Finished(ended.status, ended.stdout, ended.stderr))
+        return messages.Done(answer.status, answer.stdout, answer.stderr)
+
+    async def _query(self, name: str, args: tuple[str, ...]) -> messages.Message:
+        answering = self._daemon.queries.get(name)
+        if answering is None:
+            return messages.Refused(f"this daemon does not know the query {name!r}.")
+        try:
+            answer = answering(args)
+            if isinstance(answer, Deferred):
+                answer = await answer
+        except SccacheTwistedError as problem:
+            return messages.Refused(problem.explained())
+        return messages.Answer(json.dumps(answer))
+
+    def _stranger(self) -> str:
+        """Why this launcher can't be served; empty if it can."""
+        connection: socket.socket = self.transport.socket  # type: ignore[union-attr]  # a unix server's transport
+        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, uid, _ = struct.unpack("3i", packed)
+        if uid != os.getuid():
+            return "other_user"
+        world = World.of(pid)
+        if world is None or world != self._daemon.world:
+            return "other_root_or_mounts"
+        return ""
+
+    def _send(self, message: messages.Message) -> None:
+        if self._open and self.transport is not None:
+            self.transport.write(messages.encode(message))
+
+    def _hang_up(self) -> None:
+        if self._open and self.transport is not None:
+            self.transport.loseConnection()
+
+
+class _Launchers(Factory):
+    """Makes the protocol for each launcher that comes."""
+
+    noisy = False
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def buildProtocol(self, addr: Any) -> LauncherProtocol:  # noqa: ARG002 - Twisted's signature
+        """Called by Twisted for each connection."""
+        return LauncherProtocol(self._daemon)
+
+
+class Daemon(service.Service):
+    """Listens on the socket and serves launchers until nobody has called for ``idle_seconds`` (0: for ever).
+
+    Exactly one daemon serves a socket: it holds a lock beside it. ``end`` is called, with a reason, when the daemon
+    should end; ``queries`` answer the ``Q`` frames.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        path: bytes,
+        pipeline: Pipeline,
+        slots: LocalSlots,
+        queries: dict[str, Answering],
+        end: Callable[[str], None],
+        *,
+        idle_seconds: float,
+        max_request_bytes: int,
+    ) -> None:
+        self.pipeline = pipeline
+        self.slots = slots
+        self.max_request_bytes = max_request_bytes
+        self.world = World.of("self")
+        self.log = EventLog.of("client.daemon", role="client")
+        self.queries = {
+            "ping": lambda _: {"pid": os.getpid()},
+            "stop": self._asked_to_stop,
+            **queries,
+        }
+        self._reactor = reactor
+        self._path = path
+        self._end = end
+        self._idle_seconds = idle_seconds
+        self._connections: set[LauncherProtocol] = set()
+        self._port: IListeningPort | None = None
+        self._lock: int | None = None
+        self._idle: IDelayedCall | None = None
+        self._empty: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Take the lock and listen; ConfigError when another daemon serves this socket, or nobody can."""
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        directory = os.path.dirname(self._path)
+        if directory == home_directory(os.environ):
+            private_directory(directory)
+        self._lock = self._locked()
+        # We hold the lock, so whoever made this socket is gone.
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            self.log.log.debug("no socket of an earlier daemon is in the way")
+        with open(self._path + b".slots", "wb", opener=_private) as noted:
+            noted.write(b"%d\n" % self.slots.count)
+        factory = _Launchers(self)
+        self._port = self._reactor.listenUNIX(os.fsdecode(self._path), factory, backlog=_BACKLOG, mode=0o600)
+        self.log.emit(events.LISTENING, address=os.fsdecode(self._path))
+        self._rest()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, cancel every call, let go of the lock."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        if self._idle is not None and self._idle.active():
+            self._idle.cancel()
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        if self._connections:
+            self._empty = Deferred()
+            for connection in list(self._connections):
+                connection.drop()
+            await self._empty
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def connected(self, connection: LauncherProtocol) -> None:
+        """A launcher has come."""
+        self._connections.add(connection)
+        if self._idle is not None and self._idle.active():
+            self._idle.cancel()
+        if len(self._connections) > _MOST_CONNECTIONS:
+            self.log.emit(events.TOO_MANY_LINKS, peer="a launcher", limit=_MOST_CONNECTIONS)
+            connection.drop()
+
+    def disconnected(self, connection: LauncherProtocol) -> None:
+        """A launcher has gone."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._rest()
+            if self._empty is not None:
+                empty, self._empty = self._empty, None
+                empty.callback(None)
+
+    def _rest(self) -> None:
+        """Nobody is here; who stays away for long enough needs no daemon."""
+        if self.running and self._idle_seconds > 0 and self._empty is None:
+            self._idle = self._reactor.callLater(self._idle_seconds, self._end, "nobody has called for a while")
+
+    def _asked_to_stop(self, _: tuple[str, ...]) -> dict[str, int]:
+        self._reactor.callLater(0, self._end, "asked to stop")
+        return {"pid": os.getpid()}
+
+    def _locked(self) -> int:
+        path = self._path + b".lock"
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno == errno.EWOULDBLOCK:
+                raise ConfigError(f"another daemon serves {os.fsdecode(self._path)} already.") from None
+            raise ConfigError(f"{os.fsdecode(path)}: {problem.strerror}.") from problem
+        return lock
+
+
+def _environment(entries: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """The caller's environment; of a name that stands twice, the first counts, as in getenv."""
+    found: dict[bytes, bytes] = {}
+    for entry in entries:
+        name, equals, value = entry.partition(b"=")
+        if equals and name not in found:
+            found[name] = value
+    return found
+
+
+def _private(path: Any, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

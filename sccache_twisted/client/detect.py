@@ -1,0 +1,133 @@
+"""Which compiler a command means: found on the caller's PATH, never ourselves, asked once what it is.
+
+Answers are remembered by the signature of the file that the name leads to, so a changed compiler is asked anew.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+from collections.abc import Mapping, Sequence
+
+from attrs import frozen
+
+from sccache_twisted.compilers.identify import compiler_name, identify
+from sccache_twisted.errors import SccacheTwistedError
+from sccache_twisted.interfaces import IProcessRunner
+from sccache_twisted.model import Compiler
+
+GUARD = b"_SCCACHE_TWISTED_RUNNING"
+LAUNCHER_MARK = b"sccache-twisted launcher"
+_DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+_OUTPUT_LIMIT = 1 << 20
+_MOST_REMEMBERED = 4096
+
+Signature = tuple[int, int, int, int, int]
+
+
+@frozen
+class _Known:
+    """What was found out about a file; ``compiler`` is None for one that is no compiler we know."""
+
+    signature: Signature
+    launcher: bool
+    compiler: Compiler | None = None
+    asked: bool = False
+
+
+class CompilerFinder:
+    """Finds and identifies compilers. ``more_names``: program names that are taken for compilers besides the usual."""
+
+    def __init__(self, runner: IProcessRunner, more_names: Sequence[str] = ()) -> None:
+        self._runner = runner
+        self._more_names = frozenset(map(os.fsencode, more_names))
+        self._known: dict[bytes, _Known] = {}
+
+    def resolve(self, name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> bytes | None:
+        """The absolute path of the program that a name means to the caller; None if there is none but ourselves.
+
+        Symbolic links are not followed: compilers look at the name that they were called by.
+        """
+        if b"/" in name:
+            path = name if name.startswith(b"/") else cwd.rstrip(b"/") + b"/" + name
+            return path if self._is_program(path) else None
+        for directory in env.get(b"PATH", _DEFAULT_PATH).split(b":"):
+            path = (directory or b".") + b"/" + name
+            if not path.startswith(b"/"):
+                path = cwd.rstrip(b"/") + b"/" + path
+            if self._is_program(path):
+                return path
+        return None
+
+    def may_compile(self, executable: bytes) -> bool:
+        """Whether a program's name is a compiler's; others are not even asked."""
+        return compiler_name(executable) is not None or os.path.basename(executable) in self._more_names
+
+    async def identify(
+        self, executable: bytes, argv0: bytes, cwd: bytes, env: Mapping[bytes, bytes]
+    ) -> Compiler | None:
+        """The compiler behind a resolved path, or None if it is neither gcc nor clang."""
+        signature = file_signature(executable)
+        known = self._known.get(executable)
+        if known is None or known.signature != signature or not known.asked:
+            compiler = await self._ask(executable, argv0, cwd, env)
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[executable] = known = _Known(signature, launcher=False, compiler=compiler, asked=True)
+        found = known.compiler
+        if found is None or found.argv0 == argv0:
+            return found
+        return Compiler(executable, argv0, found.family, found.version, found.arch, found.cplusplus)
+
+    async def _ask(self, executable: bytes, argv0: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> Compiler | None:
+        # A wrapper may look for a compiler by name and find us: the guard makes our launcher stand aside.
+        asking = {**env, b"LC_ALL": b"C", GUARD: executable}
+        try:
+            said = await self._runner.run(
+                [argv0, b"-v"], executable=executable, cwd=cwd, env=asking, umask=0o077, limit=_OUTPUT_LIMIT
+            )
+        except SccacheTwistedError:
+            return None
+        found = identify(said.stdout + said.stderr)
+        if found is None:
+            return None
+        name = compiler_name(executable)
+        return Compiler(
+            executable=executable,
+            argv0=argv0,
+            family=found.family,
+            version=found.version,
+            arch=platform.machine(),
+            cplusplus=name is not None and name.cplusplus,
+        )
+
+    def _is_program(self, path: bytes) -> bool:
+        try:
+            found = os.stat(path)
+        except OSError:
+            return False
+        if not stat.S_ISREG(found.st_mode) or not os.access(path, os.X_OK):
+            return False
+        signature = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        known = self._known.get(path)
+        if known is None or known.signature != signature:
+            known = self._known[path] = _Known(signature, launcher=_is_launcher(path))
+        return not known.launcher
+
+
+def file_signature(path: bytes) -> Signature:
+    """What tells a changed file from an unchanged one, links followed; zeros for what is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0, 0, 0, 0)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _is_launcher(path: bytes) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return LAUNCHER_MARK in stream.read(64)
+    except OSError:
+        return False

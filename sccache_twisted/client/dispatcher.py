@@ -1,0 +1,392 @@
+"""A job's life as its client sees it: allocate, upload the toolchain, run, report; and again on another worker.
+
+Each attempt is one callback for the allocation and one errback that judges the failure by the failure table
+(:mod:`sccache_twisted.policy.retry`) and attempts again. Every wait is bounded: the link by the scheduler's grace, an
+allocation by the scheduler's own bound and a margin, a run by silence on its connection, a back-off by its bound.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sccache_twisted.client.expected import Expectations
+from sccache_twisted.client.fallback import FellBack
+from sccache_twisted.client.stats import Statistics
+from sccache_twisted.compilers.reasons import sentence
+from sccache_twisted.config import ClientSettings, SchedulerSettings
+from sccache_twisted.errors import (
+    FailureKind,
+    InternalError,
+    NoLocalFallback,
+    SccacheTwistedError,
+    Silence,
+    StillQueued,
+)
+from sccache_twisted.interfaces import (
+    AttemptReport,
+    IBlobSource,
+    IDispatcher,
+    IProgress,
+    ISchedulerForClients,
+    ISchedulerLink,
+    IWorkerConnection,
+    JobPhase,
+    Outcome,
+    RemoteRun,
+)
+from sccache_twisted.logs import events
+from sccache_twisted.logs.events import EventLog
+from sccache_twisted.model import (
+    Action,
+    ActionResult,
+    Allocation,
+    AllocationRequest,
+    JobFigures,
+    RunsLocally,
+    ServerId,
+    Try,
+    mint_job_id,
+)
+from sccache_twisted.policy.backoff import Backoff, full_jitter
+from sccache_twisted.policy.retry import (
+    Again,
+    CompileLocally,
+    GiveUp,
+    JobHistory,
+    LocalReason,
+    RetryLimits,
+    UploadToolchain,
+)
+
+_LEAST_ASKING_SECONDS = 0.1
+_FAREWELL_SECONDS = 2.0
+
+
+@implementer(IDispatcher)
+class Dispatcher:
+    """Runs actions on whichever worker. ``draw`` gives numbers from [0, 1), ``entropy`` random bytes."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        link: ISchedulerLink,
+        workers: IWorkerConnection,
+        settings: ClientSettings,
+        statistics: Statistics,
+        *,
+        draw: Callable[[], float] = random.random,
+        entropy: Callable[[int], bytes] = os.urandom,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.clock = clock
+        self.link = link
+        self.workers = workers
+        self.statistics = statistics
+        self.expectations = Expectations(settings.first_guess_bytes)
+        self.draw = draw
+        self.log = EventLog.of("client.dispatcher")
+        self.never_local = settings.fallback == "never"
+        self.allocate_seconds = SchedulerSettings().allocate_seconds + settings.allocate_margin_seconds
+        slow_down = Backoff(settings.avoid_first_seconds, 2.0, settings.avoid_longest_seconds)
+        self.limits = RetryLimits(
+            counted=settings.retry_limit,
+            worker_lost=settings.worker_lost_limit,
+            avoided=slow_down,
+            refused=slow_down,
+        )
+        self._entropy = entropy
+        self._now_ms = now_ms
+        self._turns = DeferredSemaphore(settings.max_jobs)
+        self._jobs: set[Deferred[Any]] = set()
+        self._farewells: set[Deferred[None]] = set()
+
+    def dispatch(
+        self, action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str
+    ) -> Deferred[RemoteRun]:
+        """Run an action; fails with FellBack, NoLocalFallback, InputChanged, or CancelledError."""
+        job_id = mint_job_id(self._now_ms(), self._entropy(10))
+        job = _Job(self, Try(job_id, 1), action, arch, archive, blobs, label)
+        running = self._turns.run(job.run)
+
+        def cancel(_: Deferred[RemoteRun]) -> None:
+            job.cancelled = True
+            running.cancel()
+
+        answer: Deferred[RemoteRun] = Deferred(cancel)
+        self._jobs.add(running)
+
+        def ended(outcome: RemoteRun | Failure) -> None:
+            self._jobs.discard(running)
+            if answer.called:
+                return
+            if isinstance(outcome, Failure):
+                answer.errback(outcome)
+            else:
+                answer.callback(outcome)
+
+        running.addBoth(ended)
+        return answer
+
+    def tell(self, what: str, message: Callable[[ISchedulerForClients], Deferred[None]]) -> None:
+        """Tell the scheduler something that nobody waits for; a scheduler that can't be told will find out."""
+        telling: Deferred[None] = self.link.scheduler().addCallback(message)
+        telling.addTimeout(_FAREWELL_SECONDS, self.clock)
+        self._farewells.add(telling)
+
+        def told(outcome: Any) -> None:
+            self._farewells.discard(telling)
+            if isinstance(outcome, Failure):
+                self.log.log.debug("{what} could not be told: {reason}", what=what, reason=outcome.getErrorMessage())
+
+        telling.addBoth(told)
+
+    async def stop(self) -> None:
+        """Cancel every job; wait, not for long, until the scheduler has been told."""
+        for job in list(self._jobs):
+            job.cancel()
+        waiting: list[Deferred[None]] = []
+        for farewell in self._farewells:
+            told: Deferred[None] = Deferred()
+            farewell.addBoth(told.callback)
+            waiting.append(told)
+        await gatherResults(waiting)
+
+
+@implementer(IProgress)
+class _Job:
+    """One job from its first allocation to its result. ``attempt`` is the present one."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        attempt: Try,
+        action: Action,
+        arch: str,
+        archive: Callable[[], str],
+        blobs: IBlobSource,
+        label: str,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._attempt = attempt
+        self._action = action
+        self._arch = arch
+        self._archive = archive
+        self._blobs = blobs
+        self._label = label
+        self._history = JobHistory(dispatcher.limits)
+        self._memory_bytes = dispatcher.expectations.of(label).memory_bytes
+        self._began = dispatcher.clock.seconds()
+        self._asked = 0.0
+        self._queued_since = self._began
+        self._queue_seconds = 0.0
+        self._upload_seconds = 0.0
+        self._server_id: ServerId | None = None
+        self._allocating = False
+        self._was_running = False
+        self.cancelled = False
+
+    def run(self) -> Deferred[RemoteRun]:
+        """One attempt, and after a failure that allows it the next."""
+        running: Deferred[RemoteRun] = self._allocate().addCallback(self._run_on_worker)
+        return running.addErrback(self._judge)
+
+    def phase_changed(self, phase: str) -> None:
+        """The worker says how far it is: whether its end would be the job's doing depends on it."""
+        if phase == JobPhase.RUNNING.value and not self._was_running:
+            self._was_running = True
+            self._emit(events.JOB_RUNNING)
+
+    # --- allocation ---
+
+    def _allocate(self) -> Deferred[Allocation]:
+        dispatcher = self._dispatcher
+        self._server_id = None
+        self._was_running = False
+        self._allocating = False
+        self._asked = dispatcher.clock.seconds()
+        asking: Deferred[Any] = dispatcher.link.scheduler()
+        asking.addCallback(self._ask)
+        asking.addCallback(self._allocated)
+        return asking
+
+    def _ask(self, scheduler: ISchedulerForClients) -> Deferred[Allocation]:
+        dispatcher = self._dispatcher
+        now = dispatcher.clock.seconds()
+        need = dispatcher.expectations.of(self._label)
+        self._allocating = True
+        request = AllocationRequest(
+            client_id=dispatcher.link.client_id,
+            attempt=self._attempt,
+            toolchain=self._action.toolchain,
+            arch=self._arch,
+            avoid=self._history.avoid,
+            label=self._label[-1024:],
+            expected_seconds=need.seconds,
+            expected_bytes=self._memory_bytes * self._history.memory_factor,
+            age=now - self._queued_since,
+        )
+        answer: Deferred[Allocation] = scheduler.allocate(request)
+        return answer.addTimeout(dispatcher.allocate_seconds, dispatcher.clock, _silent_scheduler)
+
+    def _allocated(self, allocation: Allocation) -> Allocation:
+        now = self._dispatcher.clock.seconds()
+        self._queue_seconds += now - self._queued_since
+        self._server_id = allocation.server_id
+        self._emit(events.WORKER_ACCEPTED, seconds=now - self._queued_since)
+        return allocation
+
+    # --- on the worker ---
+
+    def _run_on_worker(self, allocation: Allocation) -> Deferred[RemoteRun]:
+        return Deferred.fromCoroutine(self._run(allocation))
+
+    async def _run(self, allocation: Allocation) -> RemoteRun:
+        dispatcher = self._dispatcher
+        if not allocation.toolchain_present:
+            await self._upload(allocation)
+        memory_bytes = self._memory_bytes * self._history.memory_factor
+        action = evolve(self._action, memory_bytes=memory_bytes)
+        began = dispatcher.clock.seconds()
+        while True:
+            try:
+                result = await dispatcher.workers.run(allocation, action, self._blobs, self)
+                break
+            except SccacheTwistedError as failure:
+                if failure.kind is not FailureKind.TOOLCHAIN_ABSENT:
+                    raise
+                history, step = self._history.after(failure, allocation.server_id, was_running=False)
+                if not isinstance(step, UploadToolchain):
+                    raise
+                self._history = history
+                await self._upload(allocation)
+        return self._done(allocation, result, dispatcher.clock.seconds() - began)
+
+    async def _upload(self, allocation: Allocation) -> None:
+        clock = self._dispatcher.clock
+        began = clock.seconds()
+        archive = self._archive()
+        await self._dispatcher.workers.upload_toolchain(allocation, self._action.toolchain, archive)
+        seconds = clock.seconds() - began
+        self._upload_seconds += seconds
+        self._emit(
+            events.TOOLCHAIN_SENT,
+            toolchain=self._action.toolchain,
+            bytes=os.stat(archive).st_size,
+            seconds=seconds,
+        )
+
+    def _done(self, allocation: Allocation, result: ActionResult, seconds: float) -> RemoteRun:
+        dispatcher = self._dispatcher
+        peak = result.figures.peak_memory_bytes
+        dispatcher.expectations.seen(self._label, peak, result.figures.wall_seconds)
+        self._report(Outcome.DONE, "", seconds, peak)
+        self._emit(events.JOB_DONE, attempts=self._attempt.attempt, seconds=dispatcher.clock.seconds() - self._began)
+        figures = JobFigures(
+            job_id=self._attempt.job_id,
+            attempts=self._attempt.attempt,
+            server_id=allocation.server_id,
+            queue_seconds=self._queue_seconds,
+            upload_seconds=self._upload_seconds,
+            run_seconds=seconds,
+        )
+        return RemoteRun(result, figures)
+
+    # --- failures ---
+
+    def _judge(self, failure: Failure) -> Deferred[RemoteRun]:
+        """What a failure means: another attempt, or the end."""
+        problem = failure.value
+        if self.cancelled or isinstance(problem, CancelledError):
+            self._cancel_everywhere()
+            return _failed(Failure(CancelledError()))
+        if not isinstance(problem, SccacheTwistedError):
+            self._dispatcher.log.log.failure("a defect in attempt {attempt}", failure, attempt=self._attempt)
+            problem = InternalError(f"{type(problem).__name__}: {problem}")
+        self._history, step = self._history.after(problem, self._server_id, was_running=self._was_running)
+        if not isinstance(problem, StillQueued):
+            self._note_failure(problem)
+        match step:
+            case Again():
+                return self._again(step, problem)
+            case UploadToolchain():
+                return self._again(Again(self._history.avoid), problem)
+            case CompileLocally(reason):
+                return self._stay(reason, problem)
+            case GiveUp(given):
+                if given.kind is FailureKind.CANCELLED:
+                    # Nobody here cancelled it: the other side gave up a job that is still wanted.
+                    return self._stay(LocalReason.RETRY_LIMIT, given)
+                return _failed(Failure(given))
+
+    def _note_failure(self, problem: SccacheTwistedError) -> None:
+        self._emit(events.JOB_FAILED, code=problem.code, sentence=problem.sentence)
+        if self._server_id is not None:
+            self._dispatcher.statistics.dist_errors += 1
+            self._report(Outcome.FAILED, problem.code)
+
+    def _again(self, step: Again, problem: SccacheTwistedError) -> Deferred[RemoteRun]:
+        dispatcher = self._dispatcher
+        now = dispatcher.clock.seconds()
+        wait = full_jitter(step.wait_bound, dispatcher.draw())
+        if step.keeps_place:
+            # A scheduler that answers StillQueued at once shall not be asked a thousand times a second.
+            wait = max(wait, _LEAST_ASKING_SECONDS - (now - self._asked))
+        else:
+            if self._allocating and self._server_id is None and problem.kind is FailureKind.TRANSPORT:
+                self._cancel_attempt()
+            self._attempt = Try(self._attempt.job_id, self._attempt.attempt + 1)
+            self._queued_since = now
+            dispatcher.statistics.dist_retries += 1
+            self._emit(events.JOB_RETRIED, code=problem.code, wait=wait)
+        self._server_id = None
+        self._allocating = False
+        if wait <= 0:
+            return self.run()
+        waiting: Deferred[Any] = deferLater(dispatcher.clock, wait)
+        return waiting.addCallback(lambda _: self.run())
+
+    def _stay(self, reason: LocalReason, problem: SccacheTwistedError) -> Deferred[RemoteRun]:
+        why = f"{sentence(reason.value)} {problem.sentence}"
+        if self._dispatcher.never_local:
+            return _failed(Failure(NoLocalFallback(f"The job could not be run on a worker: {why}")))
+        return _failed(Failure(FellBack(RunsLocally(reason.value, why))))
+
+    def _cancel_everywhere(self) -> None:
+        self._emit(events.JOB_CANCELLED, reason="its caller is gone")
+        if self._allocating:
+            self._cancel_attempt()
+
+    def _cancel_attempt(self) -> None:
+        attempt = self._attempt
+        self._dispatcher.tell("a cancelled attempt", lambda scheduler: scheduler.cancel(attempt))
+
+    def _report(self, outcome: Outcome, reason: str, seconds: float = 0.0, peak: int = 0) -> None:
+        assert self._server_id is not None, "only an attempt that was allocated is reported"  # noqa: S101 - our own order
+        report = AttemptReport(self._attempt, outcome, self._server_id, reason, seconds, peak)
+        self._dispatcher.tell("how an attempt ended", lambda scheduler: scheduler.report(report))
+
+    def _emit(self, event: events.Event, **fields: Any) -> None:
+        self._dispatcher.log.emit(event, attempt=self._attempt, server_id=self._server_id, **fields)
+
+
+def _failed(failure: Failure) -> Deferred[RemoteRun]:
+    answer: Deferred[RemoteRun] = Deferred()
+    answer.errback(failure)
+    return answer
+
+
+def _silent_scheduler(outcome: Any, seconds: float) -> Any:
+    if isinstance(outcome, Failure):
+        raise Silence(f"The scheduler did not answer AllocateJob within {seconds:g} s.")
+    return outcome

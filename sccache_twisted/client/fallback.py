@@ -1,0 +1,24 @@
+"""What the client room tells itself when a remote compilation does not come about."""
+
+from __future__ import annotations
+
+from sccache_twisted.errors import DigestMismatch, FailureKind, SccacheTwistedError
+from sccache_twisted.model import RunsLocally
+
+
+class FellBack(SccacheTwistedError):
+    """The job is to be compiled on the client's machine."""
+
+    code = "fell_back"
+    kind = FailureKind.USER
+
+    def __init__(self, local: RunsLocally) -> None:
+        super().__init__(local.sentence or local.reason)
+        self.local = local
+
+
+class InputChanged(DigestMismatch):
+    """A source or header changed between being listed and being sent."""
+
+    code = "input_changed"
+    kind = FailureKind.USER

@@ -1,0 +1,24 @@
+"""Finding every file that a compilation reads, with its digest, before it is sent anywhere.
+
+1. ``listing`` runs the preprocessor once: dependency list, search path and preprocessed text;
+2. ``walk`` goes along each path as the kernel does and notes every link and directory on the way;
+3. ``memo`` remembers digests and mentions of files for as long as their stat does not change;
+4. ``gather`` puts inputs together in one visit to a thread, following mentions that no dependency list tells.
+"""
+
+from sccache_twisted.client.inputs.blobs import InputBlobs
+from sccache_twisted.client.inputs.gather import Gathered, InputsChanged, Question, gather, still_current
+from sccache_twisted.client.inputs.listing import Listed, Lister
+from sccache_twisted.client.inputs.memo import FileMemo
+
+__all__ = [
+    "FileMemo",
+    "Gathered",
+    "InputBlobs",
+    "InputsChanged",
+    "Listed",
+    "Lister",
+    "Question",
+    "gather",
+    "still_current",
+]

@@ -1,0 +1,282 @@
+"""Putting a job's inputs together: all of its file work, in one visit to a thread.
+
+The dependency list is the start. Added are what ``__has_include`` and its kin find, what the assembler is told to
+read, precompiled headers that gcc would take, hidden inputs by option, directories that are named and exist, and every
+link on the way to any of them. What cannot be determined keeps the job on this machine, with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+
+from attrs import field, frozen
+
+from sccache_twisted.client.inputs.memo import Changed, FileFacts, FileMemo, Signature, signature_of
+from sccache_twisted.client.inputs.walk import Walk
+from sccache_twisted.compilers.scan import Operand, OperandKind
+from sccache_twisted.compilers.searchpath import SearchPath, candidates
+from sccache_twisted.model import Compilation, CompilerFamily, Input, RunsLocally
+
+FRESH_NS = 10_000_000
+"""How far the kernel's file times may lag behind the clock, with a margin."""
+
+_PASSING = {b"/dev/null"}
+_GCH_CANDIDATES = 4
+_DEFINED = rb"(?:^|[\r\n])[ \t]*#[ \t]*define[ \t]+%b[ \t]+([^\r\n]+)"
+
+
+@frozen
+class Question:
+    """What to gather for. ``listed``: dependencies as spelled, the source first; times in ns of the wall clock."""
+
+    compilation: Compilation
+    cwd: bytes
+    listed: tuple[bytes, ...]
+    search_path: SearchPath
+    arrival_ns: int
+    listing_began_ns: int
+    earlier: dict[bytes, Signature] | None = None
+    """Signatures of a gathering just before, which then decide whether anything changed."""
+
+
+@frozen
+class Gathered:
+    """A job's inputs. ``fresh``: files so new that they must be looked at again when the result is in."""
+
+    inputs: tuple[Input, ...] = field(repr=False)
+    outputs: tuple[bytes, ...]
+    fresh: tuple[tuple[bytes, Signature], ...] = ()
+    time_macros: bool = False
+
+
+class InputsChanged(Exception):
+    """Inputs changed while they were listed; ``signatures`` are the present ones, to compare with next time."""
+
+    def __init__(self, signatures: dict[bytes, Signature]) -> None:
+        super().__init__("inputs changed while they were listed")
+        self.signatures = signatures
+
+
+class _Unfit(Exception):
+    """The job can't leave this machine."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.local = RunsLocally(reason, sentence)
+
+
+def gather(question: Question, memo: FileMemo) -> Gathered | RunsLocally:
+    """All inputs of a compilation, or why it stays here; InputsChanged when it should be listed once more."""
+    try:
+        return _Gathering(question, memo).all()
+    except _Unfit as unfit:
+        return unfit.local
+
+
+def still_current(fresh: Sequence[tuple[bytes, Signature]]) -> bool:
+    """Whether none of the files that were too new has changed since it was read."""
+    for path, signature in fresh:
+        try:
+            if signature_of(os.lstat(path)) != signature:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+class _Gathering:
+    """The work on one question. The files found so far by physical place, and those still to be looked through."""
+
+    def __init__(self, question: Question, memo: FileMemo) -> None:
+        self._question = question
+        self._memo = memo
+        self._walk = Walk()
+        self._prefix = question.cwd.rstrip(b"/") + b"/"
+        self._files: dict[bytes, FileFacts] = {}
+        self._telling: list[tuple[bytes, FileFacts]] = []
+        self._looked: dict[bytes, bool] = {}
+        self._wrappers: frozenset[bytes] = frozenset()
+        self._gone = False
+
+    def all(self) -> Gathered:
+        question = self._question
+        for path in question.listed:
+            if not self._add(path):
+                self._gone = True
+        self._precompiled()
+        for path in question.compilation.hidden_inputs:
+            self._add_whatever(path)
+        self._follow_mentions()
+        self._named_directories()
+        outputs = tuple(self._output_place(output.path) for output in question.compilation.outputs)
+        fresh = self._judge_times()
+        inputs: list[Input] = self._walk.inputs()
+        inputs += [facts.input for facts in self._files.values()]
+        time_macros = any(facts.mentions.time_macros for facts in self._files.values())
+        return Gathered(tuple(inputs), outputs, fresh, time_macros)
+
+    # --- files ---
+
+    def _absolute(self, path: bytes) -> bytes:
+        return path if path[:1] == b"/" else self._prefix + path
+
+    def _add(self, path: bytes) -> bool:
+        """Add a regular file as spelled; False if there is none."""
+        found = self._walk.file(path if path[:1] == b"/" else self._prefix + path)
+        if found is None:
+            return path in _PASSING
+        place, status = found
+        if place in self._files:
+            return True
+        if not stat.S_ISREG(status.st_mode):
+            if place in _PASSING:
+                return True
+            raise _Unfit("unreadable_input", f"{_show(path)} is not a regular file.")
+        try:
+            facts = self._memo.facts(place, status)
+        except Changed:
+            self._gone = True
+            return True
+        except OSError as problem:
+            raise _Unfit("unreadable_input", f"{_show(path)}: {problem.strerror}.") from problem
+        self._files[place] = facts
+        if facts.tells:
+            self._telling.append((path, facts))
+        return True
+
+    def _add_whatever(self, path: bytes) -> None:
+        """Add what a hidden input names, if there is anything: a file, or a directory that need only exist."""
+        absolute = self._absolute(path)
+        place = self._walk.directory(absolute.rstrip(b"/") or b"/")
+        if place is not None:
+            self._walk.must_exist(place)
+        else:
+            self._add(absolute)
+
+    def _precompiled(self) -> None:
+        """Like gcc, take ``x.h.gch`` for the first header that a source includes: no dependency list tells."""
+        compilation = self._question.compilation
+        if compilation.compiler.family is CompilerFamily.GCC and not compilation.preprocessed:
+            for path in self._question.listed[1 : 1 + _GCH_CANDIDATES]:
+                self._add_whatever(path + b".gch")
+
+    # --- mentions ---
+
+    def _follow_mentions(self) -> None:
+        position = 0
+        while position < len(self._telling):
+            spelled, facts = self._telling[position]
+            position += 1
+            mentions = facts.mentions
+            for operand in (*mentions.probes, *mentions.assembled):
+                self._resolve(operand, spelled)
+            if not mentions.wrappers <= self._wrappers:
+                self._wrappers |= mentions.wrappers
+        if self._wrappers:
+            self._follow_wrappers()
+
+    def _follow_wrappers(self) -> None:
+        for facts in list(self._files.values()):
+            try:
+                operands = self._memo.wrapped(facts, self._wrappers)
+            except (Changed, OSError):
+                self._gone = True
+                continue
+            for operand in operands:
+                self._resolve(operand, facts.input.path)
+
+    def _resolve(self, operand: Operand, spelled: bytes) -> None:
+        """Add the file that an operand finds, if it finds one."""
+        if operand.kind is OperandKind.COMPUTED:
+            for replacement in self._meanings(operand):
+                self._resolve(replacement, spelled)
+            return
+        for path in candidates(operand, os.path.dirname(spelled), self._question.search_path):
+            absolute = self._absolute(path)
+            exists = self._looked.get(absolute)
+            if exists is None:
+                exists = self._looked[absolute] = os.path.isfile(absolute)
+                if exists:
+                    self._add(absolute)
+            if exists:
+                return
+
+    def _meanings(self, operand: Operand) -> Iterator[Operand]:
+        """What a macro used as an operand may stand for: every literal that it is defined as in this job's files.
+
+        A macro without definition expands to nothing that could be found. One with a definition that is no literal
+        keeps the job here.
+        """
+        if not re.fullmatch(rb"[A-Za-z_$][\w$]*", operand.text):
+            raise _Unfit("computed_include_operand", f"{operand.directive.value} of {_show(operand.text)}.")
+        pattern = re.compile(_DEFINED % re.escape(operand.text))
+        for text in self._definitions(operand.text, pattern):
+            literal = re.match(rb'"([^"]+)"|<([^>]+)>', text.strip())
+            if literal is None:
+                raise _Unfit("computed_include_operand", f"{operand.directive.value} of {_show(operand.text)}.")
+            kind = OperandKind.QUOTED if literal[1] else OperandKind.ANGLE
+            yield Operand(operand.directive, kind, literal[1] or literal[2])
+
+    def _definitions(self, name: bytes, pattern: re.Pattern[bytes]) -> Iterator[bytes]:
+        for argument in self._question.compilation.args:
+            defined, equals, value = argument.removeprefix(b"-D").partition(b"=")
+            if defined == name and equals:
+                yield value
+        for place in list(self._files):
+            try:
+                with open(place, "rb") as stream:
+                    data = stream.read()
+            except OSError:
+                self._gone = True
+                continue
+            if name in data:
+                yield from pattern.findall(data)
+
+    # --- directories ---
+
+    def _named_directories(self) -> None:
+        walk = self._walk
+        for path in (b".", *self._question.compilation.include_dirs):
+            absolute = self._question.cwd if path == b"." else self._absolute(path)
+            place = walk.directory(absolute.rstrip(b"/") or b"/")
+            if place is not None:
+                walk.must_exist(place)
+            elif path != b"." and os.path.isfile(absolute):
+                self._add(absolute)
+
+    def _output_place(self, path: bytes) -> bytes:
+        """The physical path of an output: workers follow no link on the way to one."""
+        head, _, name = self._absolute(path).rpartition(b"/")
+        place = self._walk.directory(head)
+        if place is None:
+            raise _Unfit("bad_output_file", f"{_show(head)} is not a directory.")
+        self._walk.must_exist(place)
+        return place + b"/" + name
+
+    # --- time ---
+
+    def _judge_times(self) -> tuple[tuple[bytes, Signature], ...]:
+        question = self._question
+        fresh_from = question.arrival_ns - FRESH_NS
+        changed_from = question.listing_began_ns
+        earlier = question.earlier
+        fresh = []
+        changed = self._gone
+        for place, facts in self._files.items():
+            signature = facts.signature
+            if signature[4] >= fresh_from or signature[3] >= fresh_from:
+                fresh.append((place, signature))
+                if earlier is not None and place in earlier:
+                    changed = changed or earlier[place] != signature
+                elif signature[4] >= changed_from:
+                    changed = True
+        if changed:
+            raise InputsChanged({place: facts.signature for place, facts in self._files.items()})
+        return tuple(fresh)
+
+
+def _show(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

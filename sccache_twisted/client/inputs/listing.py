@@ -1,0 +1,113 @@
+"""The one run of the preprocessor: dependency list, search path, preprocessed text.
+
+It runs where and as the user's command would, touches no file of the user's, and says nothing on the user's
+terminal. It speaks English, because its search path is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from attrs import evolve, frozen
+from twisted.internet.defer import DeferredSemaphore
+
+from sccache_twisted.compilers.depfile import parse_depfile
+from sccache_twisted.compilers.searchpath import SearchPath, parse_search_path
+from sccache_twisted.interfaces import IProcessRunner
+from sccache_twisted.model import Compilation
+
+_STREAM_LIMIT = 16 << 20
+_LARGEST_TEXT = 256 << 20
+_FAST_SCRATCH = b"/dev/shm"
+_CLOCK_REALTIME_COARSE = 5
+_DATE = re.compile(rb'"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d \d{4}"')
+_TIME = re.compile(rb'"[0-2]\d:[0-5]\d:[0-6]\d"')
+
+
+@frozen
+class Listed:
+    """What the run left behind: files in the scratch directory (none for a preprocessed source), and its chatter.
+
+    ``began_ns`` is the wall clock as the kernel stamps files with it.
+    """
+
+    depfile: bytes
+    text: bytes
+    chatter: bytes
+    began_ns: int
+
+    def read(self, compilation: Compilation) -> tuple[tuple[bytes, ...], SearchPath]:
+        """The dependencies as spelled, the source first, and where headers are searched; OSError. Blocks shortly."""
+        if not self.depfile:
+            return (compilation.source,), SearchPath((), compilation.include_dirs)
+        with open(self.depfile, "rb") as stream:
+            return parse_depfile(stream.read()), parse_search_path(self.chatter)
+
+    def shows_time(self) -> bool:
+        """Whether a date or a time of day stands in the text, as ``__DATE__`` and ``__TIME__`` expand. Blocks."""
+        if not self.text:
+            return False
+        with open(self.text, "rb") as stream:
+            text = stream.read(_LARGEST_TEXT)
+        return _DATE.search(text) is not None or _TIME.search(text) is not None
+
+    def forget(self) -> None:
+        """Remove the files."""
+        for path in (self.depfile, self.text):
+            if path:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+
+
+class Lister:
+    """Runs preprocessors, ``slots`` at once, in a scratch directory of its own."""
+
+    def __init__(self, runner: IProcessRunner, slots: int) -> None:
+        self._runner = runner
+        self._turns = DeferredSemaphore(slots)
+        base = _FAST_SCRATCH if os.access(_FAST_SCRATCH, os.W_OK | os.X_OK) else os.fsencode(tempfile.gettempdir())
+        self._scratch = tempfile.mkdtemp(prefix=b"sccache-twisted-", dir=base)
+        self._runs = 0
+
+    def close(self) -> None:
+        """Remove the scratch directory."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def list(self, compilation: Compilation, cwd: bytes, env: Mapping[bytes, bytes]) -> Listed | None:
+        """List a compilation's dependencies; None if the run failed. The files of the answer are the caller's."""
+        if compilation.preprocessed:
+            return Listed(b"", b"", b"", kernel_time_ns())
+        self._runs += 1
+        base = self._scratch + b"/%d" % self._runs
+        listed = Listed(base + b".d", base + b".i", b"", 0)
+        compiler = compilation.compiler
+        own = (b"-v", b"-E", b"-MD", b"-MF", listed.depfile, b"-o", listed.text)
+        await self._turns.acquire()
+        good = False
+        try:
+            began = kernel_time_ns()
+            ended = await self._runner.run(
+                [compiler.argv0, *own, *compilation.listing_args],
+                executable=compiler.executable,
+                cwd=cwd,
+                env={**env, b"LC_ALL": b"C"},
+                umask=0o077,
+                limit=_STREAM_LIMIT,
+            )
+            good = ended.status == 0
+        finally:
+            self._turns.release()
+            if not good:
+                listed.forget()
+        return evolve(listed, chatter=ended.stderr, began_ns=began) if good else None
+
+
+def kernel_time_ns() -> int:
+    """The wall clock that files are stamped with: it moves once in a few milliseconds, and lags behind the other."""
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)

@@ -1,0 +1,177 @@
+"""The client's parts, put together: what the daemon and the library have in common, and the daemon itself."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from sccache_twisted.client.daemon import Daemon
+from sccache_twisted.client.detect import CompilerFinder
+from sccache_twisted.client.dispatcher import Dispatcher
+from sccache_twisted.client.inputs import Lister
+from sccache_twisted.client.pipeline import Pipeline
+from sccache_twisted.client.places import cache_directory, socket_path
+from sccache_twisted.client.slots import LocalSlots, cores
+from sccache_twisted.client.stats import Statistics
+from sccache_twisted.client.toolchains import Toolchains
+from sccache_twisted.client.workers import WorkerConnections
+from sccache_twisted.config import ClientSettings
+from sccache_twisted.interfaces import IClientPeer, IWorkerConnection
+from sccache_twisted.model import ClientId, ServerId
+from sccache_twisted.net.addresses import SchedulerAddress
+from sccache_twisted.net.agent import WorkerAgent
+from sccache_twisted.net.dialing import tcp
+from sccache_twisted.net.processes import ProcessRunner
+from sccache_twisted.net.scheduler_links import SchedulerLinks
+from sccache_twisted.security.book import CertificateBook
+from sccache_twisted.security.files import read_secret
+from sccache_twisted.toolchains import ToolchainCache
+
+
+@implementer(IClientPeer)
+class _Peer:
+    """What the scheduler tells a client."""
+
+    def __init__(self, workers: IWorkerConnection) -> None:
+        self._workers = workers
+
+    def worker_lost(self, server_id: ServerId) -> Deferred[None]:
+        """The worker is gone: whatever runs there is given up, and tried elsewhere."""
+        self._workers.worker_lost(server_id)
+        return succeed(None)
+
+
+class ClientService(service.MultiService):
+    """Everything between a compiler call and a decision, which ``pipeline`` makes.
+
+    ``environ`` gives HOME and the XDG directories. ConfigError for settings that can't work.
+    """
+
+    def __init__(self, settings: ClientSettings, reactor: Any, environ: Mapping[str, str] = os.environ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self.settings = settings
+        self.statistics = Statistics()
+        self.slots = LocalSlots.from_settings(settings)
+        self.runner = ProcessRunner(reactor)
+        self.links: SchedulerLinks | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._workers: WorkerConnections | None = None
+        if settings.schedulers:
+            self._connect(settings, reactor)
+        self._lister = Lister(self.runner, settings.preprocessor_slots or cores() + 1)
+        self.pipeline = Pipeline(
+            reactor,
+            self.runner,
+            CompilerFinder(self.runner, settings.cc_only_basenames),
+            self._lister,
+            Toolchains(ToolchainCache(cache_directory(settings, environ))),
+            self._dispatcher,
+            self.statistics,
+        )
+
+    def _connect(self, settings: ClientSettings, reactor: Any) -> None:
+        book = CertificateBook()
+        connect = tcp(reactor, settings.links)
+        workers = WorkerConnections(
+            reactor,
+            reactor.getThreadPool(),
+            WorkerAgent(reactor, connect, book, settings.links, insecure=settings.insecure),
+            book,
+            silence_seconds=settings.silence_seconds,
+            compression_level=settings.compression_level,
+        )
+        client_id = ClientId(f"client-{os.urandom(8).hex()}")
+        self.links = SchedulerLinks(
+            reactor,
+            connect,
+            [SchedulerAddress.parse(text, insecure=settings.insecure) for text in settings.schedulers],
+            settings.ca_file,
+            client_token(settings),
+            client_id,
+            _Peer(workers),
+            settings.links,
+            settings.scheduler_grace_seconds,
+            random.random,
+        )
+        service.Service.setServiceParent(self.links, self)
+        self._workers = workers
+        self._dispatcher = Dispatcher(reactor, self.links, workers, settings, self.statistics)
+
+    def zero_statistics(self) -> None:
+        """Begin to count anew."""
+        fresh = Statistics()
+        for name in Statistics.__slots__:
+            if not name.startswith("__"):
+                setattr(self.statistics, name, getattr(fresh, name))
+
+    def distribution(self) -> dict[str, Any]:
+        """How it stands with the schedulers, in sccache's shape."""
+        if self.links is None:
+            return {"Disabled": "disabled: no scheduler is configured"}
+        statuses = self.links.status()
+        for status in statuses:
+            if status.up:
+                return {"SchedulerStatus": [str(status.address), {}]}
+        first = statuses[0]
+        trouble = first.trouble.explained() if first.trouble is not None else "has not answered yet"
+        return {"NotConnected": [str(first.address), trouble]}
+
+    def stopService(self) -> Deferred[None]:
+        """Cancel what runs, say goodbye, remove what was scratch."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._dispatcher is not None:
+            await self._dispatcher.stop()
+        await super().stopService()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        if self._workers is not None:
+            await self._workers.close()
+        self._lister.close()
+
+
+class DaemonService(service.MultiService):
+    """The client daemon: a client, and the socket that launchers call. ``end`` ends the process, with a reason."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        reactor: Any,
+        end: Callable[[str], None],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self.client = ClientService(settings, reactor, environ)
+        self.path = socket_path(settings, environ)
+        self.daemon = Daemon(
+            reactor,
+            self.path,
+            self.client.pipeline,
+            self.client.slots,
+            {
+                "stats": lambda _: self.client.statistics.as_json(),
+                "zero-stats": self._zero_statistics,
+                "dist-status": lambda _: self.client.distribution(),
+            },
+            end,
+            idle_seconds=settings.idle_seconds,
+            max_request_bytes=settings.max_request_bytes,
+        )
+        self.client.setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted has no types here
+        self.daemon.setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def _zero_statistics(self, _: tuple[str, ...]) -> dict[str, Any]:
+        self.client.zero_statistics()
+        return self.client.statistics.as_json()
+
+
+def client_token(settings: ClientSettings) -> str:
+    """The client's token, in place or out of its file; empty if none is configured. ConfigError for a bad file."""
+    if settings.token or not settings.token_file:
+        return settings.token
+    return read_secret(settings.token_file, "the client token").decode("utf-8", "replace").strip()
