@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, TextIO
+from typing import Any, ClassVar, TextIO, TypeVar
 
 from attrs import evolve
 from twisted.application import service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -22,11 +23,12 @@ from twisted.python.failure import Failure
 from sccache_twisted import __version__
 from sccache_twisted.config import LogSettings
 from sccache_twisted.config.files import read_settings
-from sccache_twisted.errors import SccacheTwistedError
+from sccache_twisted.errors import ConfigError, SccacheTwistedError
 from sccache_twisted.logs import EventLog, events, observer
 from sccache_twisted.security.files import write_secret
 
 Facts = dict[str, object]
+Built = TypeVar("Built")
 
 
 class RoleOptions(usage.Options):
@@ -53,6 +55,13 @@ class RoleOptions(usage.Options):
     def twistd(self) -> Any:
         """The options of twistd itself."""
         return self.parent
+
+    def build(self, make: Callable[[], Built]) -> Built:
+        """Make the role's service; settings that can't work end the process with their sentence."""
+        try:
+            return make()
+        except SccacheTwistedError as error:
+            raise SystemExit(f"sccache-{self.role}: {error.explained()}") from None
 
     def read(self) -> Any:
         """The settings out of file, environment and options; raises ConfigError."""
@@ -92,8 +101,8 @@ class Process(service.MultiService):
         self,
         options: RoleOptions,
         reactor: Any,
-        *,
         facts: Callable[[], Facts],
+        *,
         leave: Callable[[], Deferred[None]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's services have no types
@@ -113,6 +122,8 @@ class Process(service.MultiService):
                 write_secret(Path(self._options["ready"]).absolute(), json.dumps(facts).encode())
         except SccacheTwistedError as error:
             self._refuse(error)
+        except (CannotListenError, OSError) as error:
+            self._refuse(ConfigError(f"{error}."))
         self._log.emit(events.STARTED, version=__version__)
         self._reactor.callWhenRunning(self._take_signals)
 
