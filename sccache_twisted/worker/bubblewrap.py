@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -37,6 +37,7 @@ class Bubblewrap:
     """The programs that confine a job, as absolute paths; ``setpriv`` is needed by root only."""
 
     program: bytes
+    prlimit: bytes
     setpriv: bytes
 
     @classmethod
@@ -45,23 +46,33 @@ class Bubblewrap:
         found = shutil.which(program)
         if found is None:
             raise SandboxFailed(f"{program} is not installed: jobs are confined by bubblewrap")
-        setpriv = shutil.which("setpriv")
-        if setpriv is None and os.getuid() == 0:
-            raise SandboxFailed("setpriv (util-linux) is not installed: a root worker needs it to become a job's uid")
-        return cls(os.fsencode(found), os.fsencode(setpriv or ""))
+        prlimit, setpriv = shutil.which("prlimit"), shutil.which("setpriv")
+        if prlimit is None or (setpriv is None and os.getuid() == 0):
+            raise SandboxFailed("prlimit and setpriv (util-linux) are not installed: jobs are started through them")
+        return cls(*map(os.fsencode, (found, prlimit, setpriv or "")))
 
     def argv(
-        self, owner: Owner | None, options_fd: int, executable: bytes, argv: tuple[bytes, ...], *, starter: bool
+        self,
+        owner: Owner | None,
+        bounds: Sequence[bytes],
+        options_fd: int,
+        executable: bytes,
+        argv: tuple[bytes, ...],
+        *,
+        starter: bool,
     ) -> list[bytes]:
-        """The command to start; its other options are to be written to the pipe that ends in ``options_fd``."""
-        drop = [] if owner is None else [*self._drop(owner), b"--"]
-        command = [*drop, self.program, b"--args", b"%d" % options_fd, b"--"]
+        """The command to start; its other options are to be written to the pipe that ends in ``options_fd``.
+
+        ``bounds`` are options of prlimit(1). ``starter``: the job's root has a starter program.
+        """
+        front = [self.prlimit, *bounds, b"--"] if owner is None else [self.prlimit, *bounds, b"--", *self._drop(owner)]
+        command = [*front, self.program, b"--args", b"%d" % options_fd, b"--"]
         if not starter or argv[:1] == (executable,):
             return [*command, executable, *argv[1:]]
         return [*command, STARTER, executable, *argv]
 
     def _drop(self, owner: Owner) -> list[bytes]:
-        return [self.setpriv, b"--reuid=%d" % owner.uid, b"--regid=%d" % owner.gid, b"--clear-groups"]
+        return [self.setpriv, b"--reuid=%d" % owner.uid, b"--regid=%d" % owner.gid, b"--clear-groups", b"--"]
 
     def probe(self, owner: Owner | None) -> str:
         """Why jobs can't be confined here, or nothing if they can. Blocks for some 30 ms."""

@@ -1,7 +1,7 @@
 """Bounds on a job's whole process tree: memory, processes, CPU, time and disk.
 
-Kernel limits are set on the sandbox's first process before it does anything (:func:`confine`), memory by a cgroup
-where one can be made (:mod:`sccache_twisted.worker.cgroups`). What the kernel can't bound for a tree is measured
+Kernel limits are set on the sandbox's first process (:func:`kernel_bounds`), memory is bounded by a cgroup where one
+can be made (:mod:`sccache_twisted.worker.cgroups`). What the kernel can't bound for a tree is measured
 from outside (:func:`measure`) several times a second, and whoever is over a bound is killed. Blocks on /proc and
 directories: call :func:`measure` in a thread.
 """
@@ -58,24 +58,27 @@ def exceeded(limits: JobLimits, usage: Usage) -> str:
     return ""
 
 
-def confine(pid: int, limits: JobLimits, *, own_uid: bool) -> None:
-    """Set the kernel's limits on a process that has not begun its work; OSError if it is gone.
+def kernel_bounds(limits: JobLimits, *, own_uid: bool) -> list[bytes]:
+    """Options of prlimit(1) for what the kernel can bound, none above what this process may use itself.
 
-    ``own_uid``: the job runs as a uid of its own, so that the kernel can count its processes.
+    They are set by a program in front of the sandbox, since root in a container often lacks CAP_SYS_RESOURCE and may
+    not set them on a process of another uid. ``own_uid``: the job runs as a uid of its own, so that the kernel can
+    count its processes.
     """
     wanted = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: limits.disk_bytes,
-        resource.RLIMIT_NOFILE: _OPEN_FILES,
-        resource.RLIMIT_CPU: max(1, int(limits.cpu_seconds) + 1),
+        b"core": (resource.RLIMIT_CORE, 0),
+        b"fsize": (resource.RLIMIT_FSIZE, limits.disk_bytes),
+        b"nofile": (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        b"cpu": (resource.RLIMIT_CPU, max(1, int(limits.cpu_seconds) + 1)),
     }
     if own_uid:
         # The sandbox's own two processes count as well.
-        wanted[resource.RLIMIT_NPROC] = limits.processes + 2
-    for what, value in wanted.items():
-        _, hard = resource.prlimit(pid, what)
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.prlimit(pid, what, (bound, bound))
+        wanted[b"nproc"] = (resource.RLIMIT_NPROC, limits.processes + 2)
+    options = []
+    for name, (what, value) in wanted.items():
+        _, hard = resource.getrlimit(what)
+        options.append(b"--%s=%d" % (name, value if hard == resource.RLIM_INFINITY else min(value, hard)))
+    return options
 
 
 def measure(roots: Sequence[int]) -> dict[int, Usage]:
@@ -133,3 +136,12 @@ def disk_usage(directories: Iterable[bytes]) -> int:
         if seen > _MOST_ENTRIES:
             return _TOO_MUCH
     return total
+
+
+def machine_oom_kills() -> int:
+    """How many processes the kernel has killed for memory since the machine started."""
+    with suppress(OSError, ValueError), open("/proc/vmstat", "rb") as stream:
+        for line in stream:
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+    return 0

@@ -118,7 +118,7 @@ def toolchain_tree(entries: Iterable[Entry]) -> Directory:
 def plan(action: Action, toolchain: Directory, starter: bytes) -> Plan:
     """The world of an action; raises BadAction with the path that is wrong.
 
-    ``starter`` is the file that is to be :data:`STARTER`.
+    ``starter`` is the file that is to be :data:`STARTER`, or empty.
     """
     return _Planner(action, toolchain).plan(starter)
 
@@ -153,7 +153,8 @@ class _Planner:
             raise BadAction(f"{_show(PRIVATE)} is reserved for the sandbox")
         private = root.children[PRIVATE[1:]] = Directory()
         private.children[TEMPORARY.rpartition(b"/")[2]] = Mounted()
-        private.children[STARTER.rpartition(b"/")[2]] = ToolchainFile(starter)
+        if starter:
+            private.children[STARTER.rpartition(b"/")[2]] = ToolchainFile(starter)
         writable: list[bytes] = []
         sealed: list[bytes] = []
         _mounts(root, b"", writable, sealed, inside=False)

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ class Sandboxed:
         reactor: Any,
         bubblewrap: Bubblewrap,
         owner: Owner | None,
+        bounds: Sequence[bytes],
         command: tuple[bytes, tuple[bytes, ...]],
         *,
         umask: int,
@@ -54,7 +56,7 @@ class Sandboxed:
         self._reactor = reactor
         options_out, self._options = os.pipe()
         status_in, self.status_fd = os.pipe()
-        argv = bubblewrap.argv(owner, options_out, *command, starter=starter)
+        argv = bubblewrap.argv(owner, bounds, options_out, *command, starter=starter)
         try:
             self._outer = start(
                 reactor,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -68,3 +68,13 @@ class Threads:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do ``work`` in a thread and wait for its end, even when cancelled."""
         return await settled(self.defer(work, *args, **kwargs))
+
+    async def both(self, first: Callable[[], T], second: Callable[[], object]) -> T:
+        """Do two things at once, wait for the end of both, and give what the first gave."""
+        works: list[Deferred[Any]] = [self.defer(first), self.defer(second)]
+        outcomes = await settled(DeferredList(works, consumeErrors=True))
+        for succeeded, result in outcomes:
+            if not succeeded:
+                result.raiseException()
+        given: T = outcomes[0][1]
+        return given

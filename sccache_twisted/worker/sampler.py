@@ -1,0 +1,78 @@
+"""Looks at running jobs several times a second and stops those that are over a bound.
+
+One look serves all jobs, and jobs that end within one interval are never looked at. Owned by the executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from sccache_twisted.worker.limits import JobLimits, Usage, disk_usage, exceeded, measure
+from sccache_twisted.worker.threads import Threads
+
+INTERVAL_SECONDS: Final = 0.25
+
+_log = Logger(namespace="sccache_twisted.worker")
+
+
+@frozen(eq=False)
+class Watch:
+    """A job to look at: the root of its process tree, where it can write, and who stops it."""
+
+    pid: int
+    directories: Sequence[bytes]
+    over: Callable[[str], None]
+
+
+class Sampler:
+    """Watches jobs between :meth:`add` and :meth:`discard`."""
+
+    def __init__(self, clock: Any, threads: Threads, limits: JobLimits) -> None:
+        self._threads = threads
+        self._limits = limits
+        self._fresh: set[Watch] = set()
+        self._old: set[Watch] = set()
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
+        self._ended: Deferred[object] | None = None
+
+    def add(self, watch: Watch) -> None:
+        """Watch a job from now on."""
+        self._fresh.add(watch)
+        if not self._loop.running:
+            self._ended = self._loop.start(INTERVAL_SECONDS, now=False).addErrback(self._failed)
+
+    def discard(self, watch: Watch) -> None:
+        """The job has ended, or never began."""
+        self._fresh.discard(watch)
+        self._old.discard(watch)
+        if not self._fresh and not self._old and self._loop.running:
+            self._loop.stop()
+
+    def _failed(self, failure: Any) -> None:
+        _log.failure("looking at running jobs failed", failure)
+
+    def _look(self) -> Deferred[None] | None:
+        watched = list(self._old)
+        self._old |= self._fresh
+        self._fresh = set()
+        if not watched:
+            return None
+        return self._threads.defer(_usages, watched).addCallback(self._judge)
+
+    def _judge(self, usages: list[tuple[Watch, Usage]]) -> None:
+        for watch, usage in usages:
+            sentence = exceeded(self._limits, usage)
+            if sentence and watch in self._old:
+                watch.over(sentence)
+
+
+def _usages(watched: Sequence[Watch]) -> list[tuple[Watch, Usage]]:
+    trees = measure([watch.pid for watch in watched])
+    return [(watch, evolve(trees[watch.pid], disk_bytes=disk_usage(watch.directories))) for watch in watched]
