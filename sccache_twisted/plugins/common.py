@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from sccache_twisted import __version__
@@ -48,8 +48,6 @@ class RoleOptions(usage.Options):
             self.settings = self.read()
         except SccacheTwistedError as error:
             raise SystemExit(f"sccache-{self.role}: {error.explained()}") from None
-        if not self.twistd.get("logger") and not self.twistd.get("syslog"):
-            self.twistd["logger"] = functools.partial(make_observer, self.settings.log, self.twistd)
 
     @property
     def twistd(self) -> Any:
@@ -112,6 +110,13 @@ class Process(service.MultiService):
         self._leave = leave
         self._leaving: Deferred[None] | None = None
         self._log = EventLog.of("sccache_twisted.process", role=options.role)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Called by twistd with its application, whose log becomes ours unless it goes to syslog."""
+        if isinstance(parent, Componentized) and not self._options.twistd["syslog"]:
+            observer_of_ours = make_observer(self._options.settings.log, self._options.twistd)
+            parent.setComponent(ILogObserver, observer_of_ours)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # Twisted's services have no types
 
     def startService(self) -> None:
         """Start everything, or end with a sentence."""
