@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         AllocationRequest,
         Beat,
         ClientId,
+        ClusterFigures,
         Digest,
         JobFigures,
         ServerId,
@@ -136,6 +137,9 @@ class ISchedulerForClients(Interface):
 
     def cancel(attempt: Try) -> Deferred[None]:
         """Give up an attempt, wherever it is."""
+
+    def cluster() -> Deferred[ClusterFigures]:
+        """How large the cluster is, and how busy."""
 
     def link_lost() -> None:
         """The link is gone: what this client was waiting for is cancelled. Called by the locator's side only."""

@@ -22,6 +22,7 @@ from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.client.workers import WorkerConnections
 from sccache_twisted.config import ClientSettings
+from sccache_twisted.errors import SccacheTwistedError
 from sccache_twisted.interfaces import IClientPeer, IWorkerConnection
 from sccache_twisted.model import ClientId, ServerId
 from sccache_twisted.net.addresses import SchedulerAddress
@@ -110,15 +111,26 @@ class ClientService(service.MultiService):
             if not name.startswith("__"):
                 setattr(self.statistics, name, getattr(fresh, name))
 
-    def distribution(self) -> dict[str, Any]:
-        """How it stands with the schedulers, in sccache's shape."""
+    async def distribution(self) -> dict[str, Any]:
+        """How it stands with the schedulers, in sccache's shape; waits for a link that is being made."""
         if self.links is None:
             return {"Disabled": "disabled: no scheduler is configured"}
-        statuses = self.links.status()
-        for status in statuses:
-            if status.up:
-                return {"SchedulerStatus": [str(status.address), {}]}
-        first = statuses[0]
+        try:
+            if not any(status.up or status.trouble is not None for status in self.links.status()):
+                await self.links.scheduler()
+            for status in self.links.status():
+                if status.up:
+                    figures = await (await self.links.scheduler()).cluster()
+                    numbers = {
+                        "num_servers": figures.workers,
+                        "num_cpus": figures.slots,
+                        "in_progress": figures.running,
+                        "queued": figures.queued,
+                    }
+                    return {"SchedulerStatus": [str(status.address), numbers]}
+        except SccacheTwistedError as problem:
+            return {"NotConnected": [str(self.links.status()[0].address), problem.explained()]}
+        first = self.links.status()[0]
         trouble = first.trouble.explained() if first.trouble is not None else "has not answered yet"
         return {"NotConnected": [str(first.address), trouble]}
 
@@ -156,7 +168,7 @@ class DaemonService(service.MultiService):
             {
                 "stats": lambda _: self.client.statistics.as_json(),
                 "zero-stats": self._zero_statistics,
-                "dist-status": lambda _: self.client.distribution(),
+                "dist-status": lambda _: Deferred.fromCoroutine(self.client.distribution()),
             },
             end,
             idle_seconds=settings.idle_seconds,

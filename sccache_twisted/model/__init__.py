@@ -40,7 +40,7 @@ from sccache_twisted.model.identity import (
     server_id_of_host,
     worker_name,
 )
-from sccache_twisted.model.placement import Address, Allocation, AllocationRequest, Beat, WorkerCard
+from sccache_twisted.model.placement import Address, Allocation, AllocationRequest, Beat, ClusterFigures, WorkerCard
 
 __all__ = [
     "SERVER_DOMAIN",
@@ -51,6 +51,7 @@ __all__ = [
     "AllocationRequest",
     "Beat",
     "ClientId",
+    "ClusterFigures",
     "Compilation",
     "Compiler",
     "CompilerFamily",

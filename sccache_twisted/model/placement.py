@@ -53,6 +53,16 @@ class Beat:
 
 
 @frozen
+class ClusterFigures:
+    """A cluster in numbers, for people and for ``jobs``. ``slots`` are those of workers that take new jobs."""
+
+    workers: int
+    slots: int
+    running: int
+    queued: int
+
+
+@frozen
 class AllocationRequest:
     """Where should this attempt run? ``age`` is how long the client has been asking, in seconds."""
 

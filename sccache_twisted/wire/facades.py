@@ -21,7 +21,7 @@ from sccache_twisted.interfaces import (
     Registration,
     Welcome,
 )
-from sccache_twisted.model import Allocation, AllocationRequest, Beat, Digest, ServerId, Try
+from sccache_twisted.model import Allocation, AllocationRequest, Beat, ClusterFigures, Digest, ServerId, Try
 from sccache_twisted.wire import scheduling as messages
 from sccache_twisted.wire.boundary import Call, calling
 from sccache_twisted.wire.spelling import (
@@ -111,6 +111,14 @@ class SchedulerForClients:
     def cancel(self, attempt: Try) -> Deferred[None]:
         """See ISchedulerForClients."""
         return calling(self.call, messages.CancelJob, **attempt_arguments(attempt)).addCallback(_nothing)
+
+    def cluster(self) -> Deferred[ClusterFigures]:
+        """See ISchedulerForClients."""
+
+        def read(box: dict[str, Any]) -> ClusterFigures:
+            return ClusterFigures(box["workers"], box["slots"], box["running"], box["queued"])
+
+        return calling(self.call, messages.ClusterStatus).addCallback(read)
 
     def link_lost(self) -> None:
         """See ISchedulerForClients; nothing to do at the calling end."""

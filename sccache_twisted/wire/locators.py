@@ -26,7 +26,7 @@ from sccache_twisted.interfaces import (
     Registration,
     Role,
 )
-from sccache_twisted.model import Allocation, AllocationRequest, Beat, ClientId, WorkerCard
+from sccache_twisted.model import Allocation, AllocationRequest, Beat, ClientId, ClusterFigures, WorkerCard
 from sccache_twisted.wire import scheduling as messages
 from sccache_twisted.wire.boundary import Call, answering, hearing
 from sccache_twisted.wire.facades import ClientPeer, WorkerPeer
@@ -204,6 +204,12 @@ class SchedulerLocator(Pinged):
         """Decode a client's CancelJob."""
         return self._as_client().cancel(read_attempt(job, attempt)).addCallback(_nothing)
 
+    @messages.ClusterStatus.responder
+    @answering
+    def cluster(self) -> Deferred[dict[str, Any]]:
+        """Encode the cluster's figures."""
+        return self._as_client().cluster().addCallback(_spell_figures)
+
     @messages.Register.responder
     @answering
     def register(
@@ -253,4 +259,13 @@ def _spell_allocation(allocation: Allocation) -> dict[str, Any]:
         "certificate": allocation.certificate,
         "token": allocation.token,
         "present": allocation.toolchain_present,
+    }
+
+
+def _spell_figures(figures: ClusterFigures) -> dict[str, Any]:
+    return {
+        "workers": figures.workers,
+        "slots": figures.slots,
+        "running": figures.running,
+        "queued": figures.queued,
     }

@@ -104,6 +104,17 @@ class CancelJob(Ask):
     arguments: ClassVar[list[tuple[bytes, Any]]] = _ATTEMPT
 
 
+class ClusterStatus(Ask):
+    """Ask how large the cluster is, and how busy."""
+
+    response: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"workers", amp.Integer()),
+        (b"slots", amp.Integer()),
+        (b"running", amp.Integer()),
+        (b"queued", amp.Integer()),
+    ]
+
+
 class WorkerLost(Tell):
     """Tell clients that a worker is gone and its certificate void."""
 
