@@ -43,7 +43,7 @@ class WorkerIdentity:
 
     server_id: ServerId
     certificate: bytes
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: ec.EllipticCurvePrivateKey = field(repr=False, eq=False)
 
     @classmethod
     def create(cls, server_id: ServerId, now: float) -> WorkerIdentity:
@@ -98,7 +98,7 @@ class SchedulerIdentity:
     """A scheduler's key and certificate chain, its own certificate first."""
 
     chain: tuple[x509.Certificate, ...]
-    key: PrivateKey = field(repr=False)
+    key: PrivateKey = field(repr=False, eq=False)
 
     @property
     def certificate(self) -> bytes:
