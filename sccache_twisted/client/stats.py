@@ -12,7 +12,6 @@ from typing import Any
 from attrs import Factory, define
 
 from sccache_twisted import __version__
-from sccache_twisted.model import Compilation, CompilerFamily
 
 
 @define
@@ -75,49 +74,6 @@ class Statistics:
             "version": __version__,
             "basedirs": [],
         }
-
-
-_LINES = (
-    ("Compile requests", "compile_requests"),
-    ("Compile requests executed", "requests_executed"),
-    ("Compilations", "compilations"),
-    ("Compilation failures", "compile_fails"),
-    ("Non-cacheable compilations", "non_cacheable_compilations"),
-    ("Non-cacheable calls", "requests_not_cacheable"),
-    ("Non-compilation calls", "requests_not_compile"),
-    ("Unsupported compiler calls", "requests_unsupported_compiler"),
-    ("Failed distributed compilations", "dist_errors"),
-    ("Distributed compilations tried again", "dist_retries"),
-    ("Distributed compilations that differed", "dist_discrepancies"),
-)
-_TABLES = (
-    ("Successful distributed compilations", "dist_compiles"),
-    ("Compiled here, by reason", "local_compiles"),
-    ("Non-cacheable reasons", "not_cached"),
-)
-
-
-def as_text(answer: Mapping[str, Any]) -> str:
-    """The figures for a person, from the JSON of :meth:`Statistics.as_json`."""
-    stats = answer["stats"]
-    lines = [(name, str(stats[key])) for name, key in _LINES]
-    for title, key in _TABLES:
-        lines.append((title, str(sum(stats[key].values()))))
-        lines += [
-            (f"  {name}", str(count)) for name, count in sorted(stats[key].items(), key=lambda row: (-row[1], row))
-        ]
-    lines.append(("Cache location", answer["cache_location"]))
-    width = max(len(name) for name, _ in lines) + 2
-    return "\n".join(f"{name:<{width}}{value}" for name, value in lines)
-
-
-def language_of(compilation: Compilation) -> tuple[str, str]:
-    """Sccache's two names for what is compiled: ``C/C++`` and ``c [gcc]``."""
-    plus = compilation.language.startswith(("c++", "objc++", "objective-c++"))
-    family = "gcc" if compilation.compiler.family is CompilerFamily.GCC else "clang"
-    if "assembler" in compilation.language:
-        return "Assembler", f"asm [{family}]"
-    return "C/C++", f"{'c++' if plus else 'c'} [{family}]"
 
 
 def _by_language(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:

@@ -1,0 +1,377 @@
+"""A job's life at its client: the failure table acted out against a scheduler and workers in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from sccache_twisted.client.dispatcher import Dispatcher
+from sccache_twisted.client.fallback import FellBack, InputChanged
+from sccache_twisted.client.stats import Statistics
+from sccache_twisted.config import ClientSettings
+from sccache_twisted.errors import (
+    ConnectionFailed,
+    JobKilled,
+    NoLocalFallback,
+    NoWorkers,
+    SandboxFailed,
+    SchedulerUnavailable,
+    StillQueued,
+    ToolchainAbsent,
+    UnknownAttempt,
+    WorkerFull,
+)
+from sccache_twisted.interfaces import (
+    AttemptReport,
+    IBlobSource,
+    ISchedulerForClients,
+    ISchedulerLink,
+    IWorkerConnection,
+    Outcome,
+)
+from sccache_twisted.model import (
+    Action,
+    ActionResult,
+    Address,
+    Allocation,
+    AllocationRequest,
+    ClientId,
+    Digest,
+    RunFigures,
+    ServerId,
+    Try,
+    mint_server_id,
+)
+
+TOOLCHAIN = Digest("7" * 64)
+GOOD = ActionResult(0, b"", b"", (), RunFigures(wall_seconds=2.0, peak_memory_bytes=900 << 20))
+ACTION = Action(TOOLCHAIN, b"/usr/bin/gcc", (b"gcc", b"-c", b"a.c"), b"/src", (), (), (b"/src/a.o",))
+
+
+def server(number: int) -> ServerId:
+    return mint_server_id(f"w{number}", bytes([number]) * 8)
+
+
+@implementer(ISchedulerForClients, ISchedulerLink)
+class Scheduler:
+    """Answers allocations with what ``answers`` holds, in turn; the last one for ever."""
+
+    client_id = ClientId("client-1")
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[AllocationRequest] = []
+        self.reports: list[AttemptReport] = []
+        self.cancelled: list[Try] = []
+        self.outage: Exception | None = None
+
+    def scheduler(self) -> Deferred[Any]:
+        return fail(self.outage) if self.outage else succeed(self)
+
+    def refused(self) -> Exception | None:
+        return None
+
+    def allocate(self, request: AllocationRequest) -> Deferred[Allocation]:
+        self.asked.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            return fail(answer)
+        if isinstance(answer, Deferred):
+            return answer
+        server_id, present = answer if isinstance(answer, tuple) else (answer, True)
+        return succeed(Allocation(request.attempt, server_id, Address("h", 1), b"", "token", present))
+
+    def report(self, report: AttemptReport) -> Deferred[None]:
+        self.reports.append(report)
+        return succeed(None)
+
+    def cancel(self, attempt: Try) -> Deferred[None]:
+        self.cancelled.append(attempt)
+        return succeed(None)
+
+    def link_lost(self) -> None:
+        raise AssertionError("only the locator's side says so")
+
+
+@implementer(IWorkerConnection)
+class Workers:
+    """Runs jobs to the outcomes that it is given, in turn; the last one for ever. ``running`` is reported first."""
+
+    def __init__(self, *outcomes: Any, running: bool = True) -> None:
+        self.outcomes = list(outcomes)
+        self.running = running
+        self.ran: list[tuple[ServerId, Action]] = []
+        self.uploads: list[ServerId] = []
+
+    def run(self, allocation: Allocation, action: Action, blobs: IBlobSource, progress: Any) -> Deferred[ActionResult]:
+        self.ran.append((allocation.server_id, action))
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if self.running:
+            progress.phase_changed("running")
+        if isinstance(outcome, Deferred):
+            return outcome
+        return fail(outcome) if isinstance(outcome, Exception) else succeed(outcome)
+
+    def upload_toolchain(self, allocation: Allocation, digest: Digest, archive: str) -> Deferred[None]:
+        self.uploads.append(allocation.server_id)
+        return succeed(None)
+
+    def worker_lost(self, server_id: ServerId) -> None:
+        raise AssertionError("the dispatcher says nothing of the kind")
+
+
+class Bench:
+    """A dispatcher between a scheduler and workers, with its time in the test's hand."""
+
+    def __init__(self, scheduler: Scheduler, workers: Workers, **settings: Any) -> None:
+        self.clock = Clock()
+        self.scheduler = scheduler
+        self.workers = workers
+        self.statistics = Statistics()
+        self.dispatcher = Dispatcher(
+            self.clock,
+            scheduler,
+            workers,
+            evolve(ClientSettings(), **settings),
+            self.statistics,
+            draw=lambda: 0.5,
+            entropy=bytes,
+            now_ms=lambda: 1_700_000_000_000,
+        )
+
+    def dispatch(self, tmp: Any = __file__) -> Deferred[Any]:
+        return self.dispatcher.dispatch(ACTION, "x86_64", lambda: str(tmp), None, "/src/a.c")  # type: ignore[arg-type]
+
+    def outcome(self, seconds: float = 3600.0) -> Any:
+        """What a job comes to in that time: a RemoteRun, an exception, or None while it goes on."""
+        found: list[Any] = []
+        self.dispatch().addCallbacks(found.append, lambda failure: found.append(failure.value))
+        for _ in range(int(seconds * 10)):
+            if found:
+                break
+            self.clock.advance(0.1)
+        return found[0] if found else None
+
+
+def test_good_day() -> None:
+    """A job on a good day: allocated, run, reported with its figures, expected to need as much next time."""
+    bench = Bench(Scheduler(server(1)), Workers(GOOD))
+    run = bench.outcome()
+    assert run.result == GOOD
+    assert (run.figures.attempts, run.figures.server_id) == (1, server(1))
+    (report,) = bench.scheduler.reports
+    assert (report.outcome, report.server_id, report.peak_memory_bytes) == (Outcome.DONE, server(1), 900 << 20)
+    assert bench.scheduler.asked[0].expected_bytes == ClientSettings().first_guess_bytes
+    bench.outcome()
+    assert bench.scheduler.asked[1].expected_bytes == 900 << 20
+    assert bench.scheduler.asked[1].expected_seconds == 2.0
+    assert bench.workers.ran[1][1].memory_bytes == 900 << 20
+
+
+def test_upload_first() -> None:
+    """A worker that lacks the toolchain gets it before the job."""
+    bench = Bench(Scheduler((server(1), False)), Workers(GOOD))
+    assert bench.outcome().result == GOOD
+    assert bench.workers.uploads == [server(1)]
+
+
+def test_toolchain_evicted() -> None:
+    """A toolchain that was evicted since the answer is sent, and the same attempt goes on."""
+    bench = Bench(Scheduler(server(1)), Workers(ToolchainAbsent(), GOOD))
+    assert bench.outcome().figures.attempts == 1
+    assert bench.workers.uploads == [server(1)]
+    assert bench.statistics.dist_retries == 0
+
+
+def test_toolchain_never_kept() -> None:
+    """A worker that still lacks what it was sent is at fault, and the job goes elsewhere."""
+    bench = Bench(Scheduler(server(1), server(2)), Workers(ToolchainAbsent(), ToolchainAbsent(), GOOD))
+    assert bench.outcome().figures.server_id == server(2)
+    assert bench.scheduler.asked[1].avoid == {server(1)}
+
+
+def test_transport() -> None:
+    """A lost worker costs an attempt and no count: the job runs on the next one, avoiding this one."""
+    bench = Bench(Scheduler(server(1), server(2)), Workers(ConnectionFailed(), GOOD))
+    run = bench.outcome()
+    assert (run.figures.server_id, run.figures.attempts) == (server(2), 2)
+    assert bench.scheduler.asked[1].avoid == {server(1)}
+    assert bench.scheduler.asked[1].attempt == Try(run.figures.job_id, 2)
+    assert bench.scheduler.reports[0].reason == "connection_failed"
+    assert bench.statistics.dist_retries == 1
+
+
+def test_transport_is_never_counted() -> None:
+    """However often workers are lost before they run the job, it goes on to the next one."""
+    outcomes = [ConnectionFailed() for _ in range(40)]
+    bench = Bench(Scheduler(*(server(n) for n in range(41))), Workers(*outcomes, GOOD, running=False))
+    assert bench.outcome().figures.attempts == 41
+
+
+def test_worker_lost_limit() -> None:
+    """A job that took ten workers with it, each while running it, compiles locally."""
+    bench = Bench(Scheduler(*(server(n) for n in range(20))), Workers(ConnectionFailed()))
+    failed = bench.outcome()
+    assert isinstance(failed, FellBack)
+    assert failed.local.reason == "worker_lost_limit"
+    assert len(bench.workers.ran) == 10
+
+
+def test_refusals() -> None:
+    """A refusal blames nobody and is not counted, and one after the other slows the asking down."""
+    refusals = [WorkerFull() if n % 2 else UnknownAttempt() for n in range(30)]
+    bench = Bench(Scheduler(server(1)), Workers(*refusals, GOOD))
+    assert bench.outcome().figures.attempts == 31
+    assert bench.scheduler.asked[-1].avoid == frozenset()
+    assert 20 < bench.clock.seconds() < 30 * 5
+
+
+def test_retry_limit() -> None:
+    """After five counted failures the job compiles locally."""
+    bench = Bench(Scheduler(*(server(n) for n in range(9))), Workers(SandboxFailed("no namespaces")))
+    failed = bench.outcome()
+    assert isinstance(failed, FellBack)
+    assert failed.local.reason == "retry_limit"
+    assert "no namespaces" in failed.local.sentence
+    assert len(bench.workers.ran) == 5
+    assert bench.statistics.dist_errors == 5
+
+
+def test_killed() -> None:
+    """A killed job asks for twice the memory once; killed again it compiles locally."""
+    bench = Bench(Scheduler(server(1), server(2)), Workers(JobKilled("out of memory")))
+    failed = bench.outcome()
+    assert failed.local.reason == "killed"
+    first, second = bench.scheduler.asked
+    assert second.expected_bytes == 2 * first.expected_bytes
+    assert bench.workers.ran[1][1].memory_bytes == 2 * bench.workers.ran[0][1].memory_bytes
+
+
+def test_still_queued() -> None:
+    """A queued job asks again under the same attempt with its age, and never falls back for a full cluster."""
+    bench = Bench(Scheduler(*[StillQueued() for _ in range(50)], server(1)), Workers(GOOD))
+    run = bench.outcome()
+    assert run.figures.attempts == 1
+    assert {request.attempt.attempt for request in bench.scheduler.asked} == {1}
+    ages = [request.age for request in bench.scheduler.asked]
+    assert ages == sorted(ages)
+    assert ages[-1] > 4
+    assert bench.statistics.dist_errors == bench.statistics.dist_retries == 0
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (lambda scheduler: setattr(scheduler, "answers", [NoWorkers()]), "no_workers"),
+        (lambda scheduler: setattr(scheduler, "outage", SchedulerUnavailable("tls://h:1 refused")), "no_scheduler"),
+    ],
+)
+def test_nobody(prepare: Callable[[Scheduler], None], reason: str) -> None:
+    """With no worker or no scheduler the job compiles locally, and the reason is told."""
+    scheduler = Scheduler(server(1))
+    prepare(scheduler)
+    failed = Bench(scheduler, Workers(GOOD)).outcome()
+    assert isinstance(failed, FellBack)
+    assert failed.local.reason == reason
+
+
+def test_never_local() -> None:
+    """With fallback = "never" that is an error with a sentence instead."""
+    failed = Bench(Scheduler(NoWorkers("no worker for x86_64")), Workers(GOOD), fallback="never").outcome()
+    assert isinstance(failed, NoLocalFallback)
+    assert "no worker for x86_64" in failed.sentence
+
+
+def test_silent_scheduler() -> None:
+    """A scheduler that does not answer within its bound and a margin is asked anew, and the attempt cancelled."""
+    bench = Bench(Scheduler(Deferred(), server(1)), Workers(GOOD))
+    run = bench.outcome()
+    assert run.figures.attempts == 2
+    assert 40 <= bench.clock.seconds() < 45
+    assert bench.scheduler.cancelled == [Try(run.figures.job_id, 1)]
+
+
+def test_link_lost_while_allocating() -> None:
+    """A link that is lost while a job waits makes it ask again on the next link."""
+    waiting: Deferred[Any] = Deferred()
+    bench = Bench(Scheduler(waiting, server(1)), Workers(GOOD))
+    found: list[Any] = []
+    bench.dispatch().addCallback(found.append)
+    waiting.errback(ConnectionFailed("the link is down"))
+    bench.clock.advance(5)
+    assert found[0].figures.server_id == server(1)
+
+
+def test_cancel_while_running() -> None:
+    """A cancelled job hangs up on its worker, tells the scheduler, and is not tried again."""
+    hung_up: list[bool] = []
+    running: Deferred[Any] = Deferred(lambda _: hung_up.append(True))
+    bench = Bench(Scheduler(server(1)), Workers(running))
+    failures: list[Any] = []
+    job = bench.dispatch()
+    job.addErrback(lambda failure: failures.append(failure.value))
+    job.cancel()
+    bench.clock.advance(60)
+    assert hung_up == [True]
+    assert isinstance(failures[0], CancelledError)
+    assert len(bench.scheduler.cancelled) == 1
+    assert len(bench.workers.ran) == 1
+
+
+def test_cancel_that_looks_like_a_lost_connection() -> None:
+    """A cancelled run that ends as a lost connection is not taken for one."""
+    running: Deferred[Any] = Deferred(lambda waiting: waiting.errback(ConnectionFailed("hung up")))
+    bench = Bench(Scheduler(server(1)), Workers(running, GOOD))
+    job = bench.dispatch()
+    failures: list[Any] = []
+    job.addErrback(lambda failure: failures.append(failure.value))
+    job.cancel()
+    bench.clock.advance(60)
+    assert isinstance(failures[0], CancelledError)
+    assert len(bench.workers.ran) == 1
+
+
+def test_cancel_while_queued() -> None:
+    """A job that is cancelled in the queue leaves it."""
+    bench = Bench(Scheduler(Deferred()), Workers(GOOD))
+    job = bench.dispatch()
+    job.addErrback(lambda _: None)
+    job.cancel()
+    assert len(bench.scheduler.cancelled) == 1
+
+
+def test_changed_input() -> None:
+    """A source that changed under our hands is nobody's fault and ends the job."""
+    failed = Bench(Scheduler(server(1)), Workers(InputChanged("a.c changed"))).outcome()
+    assert isinstance(failed, InputChanged)
+
+
+def test_max_jobs() -> None:
+    """No more than max_jobs jobs are with the scheduler at once."""
+    bench = Bench(Scheduler(Deferred()), Workers(GOOD), max_jobs=3)
+    jobs = [bench.dispatch() for _ in range(5)]
+    assert len(bench.scheduler.asked) == 3
+    jobs[0].addErrback(lambda _: None)
+    jobs[0].cancel()
+    assert len(bench.scheduler.asked) == 4
+    for job in jobs[1:]:
+        job.addErrback(lambda _: None)
+        job.cancel()
+
+
+def test_stop() -> None:
+    """A dispatcher that stops cancels its jobs everywhere and waits until the scheduler knows."""
+    bench = Bench(Scheduler(Deferred()), Workers(GOOD))
+    failures: list[Any] = []
+    bench.dispatch().addErrback(lambda failure: failures.append(failure.value))
+    stopped: list[bool] = []
+    Deferred.fromCoroutine(bench.dispatcher.stop()).addCallback(lambda _: stopped.append(True))
+    assert isinstance(failures[0], CancelledError)
+    assert len(bench.scheduler.cancelled) == 1
+    assert stopped == [True]
