@@ -291,7 +291,12 @@ class _Job:
         peak = result.figures.peak_memory_bytes
         dispatcher.expectations.seen(self._label, peak, result.figures.wall_seconds)
         self._report(Outcome.DONE, "", seconds, peak)
-        self._emit(events.JOB_DONE, attempts=self._attempt.attempt, seconds=dispatcher.clock.seconds() - self._began)
+        self._emit(
+            events.JOB_DONE,
+            label=self._label,
+            attempts=self._attempt.attempt,
+            seconds=dispatcher.clock.seconds() - self._began,
+        )
         figures = JobFigures(
             job_id=self._attempt.job_id,
             attempts=self._attempt.attempt,

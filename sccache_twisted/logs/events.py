@@ -65,7 +65,9 @@ JOB_RUNNING = _event("job_running", _debug, "the compiler runs")
 JOB_FINISHED = _event(
     "job_finished", _debug, "the compiler ended with {exit_code} after {seconds:.3f} s", "exit_code", "seconds"
 )
-JOB_DONE = _event("job_done", _debug, "done in {attempts} attempts, {seconds:.3f} s", "attempts", "seconds")
+JOB_DONE = _event(
+    "job_done", _debug, "{label} done in {attempts} attempts, {seconds:.3f} s", "label", "attempts", "seconds"
+)
 
 # --- a job's way on other days --------------------------------------------------------------------
 
