@@ -163,7 +163,8 @@ class Pipeline:
         if isinstance(command, RunsLocally):
             return self._here(call, compilation, command)
         action = make_action(call, command, gathered, toolchain.digest, cwd, call.env)
-        label = os.fsdecode(cwd.rstrip(b"/") + b"/" + compilation.source)
+        source = compilation.source
+        label = os.fsdecode(source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source)
         try:
             remote = await dispatcher.dispatch(
                 action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label
