@@ -1,7 +1,8 @@
 """The cheapest ways to make a file out of bytes or out of another file.
 
-Measured on ext4: a small file out of memory takes 15 µs, through ``copy_file_range`` 22; from 64 KiB on the
-kernel's copy wins, and where the filesystem can share blocks (btrfs, XFS) a clone costs the same at any size.
+Measured on tmpfs: 2 kB out of memory take 14 µs, through ``copy_file_range`` 40; 64 KiB take 60 and 87; from
+there on the two come together, and memory is the scarcer. Where the filesystem can share blocks (btrfs, XFS) a
+clone costs the same at any size.
 """
 
 from __future__ import annotations
