@@ -9,6 +9,7 @@ CLANG = OptionTable(
     (
         *COMMON,
         *rows("--", effect=Effect.END_OF_OPTIONS),
+        *rows("-R --entry", JOINED, Effect.LINKER),
         *rows("-help --help-hidden -cc1 -cc1as -cc1gen-reproducer", effect=Effect.NOT_COMPILATION, detail="query"),
         *rows("--autocomplete=", JOINED, Effect.NOT_COMPILATION, "query"),
         *rows("-ccc-print-phases -ccc-print-bindings", effect=Effect.NOT_COMPILATION, detail="query"),

@@ -78,7 +78,7 @@ _INCBIN = re.compile(rb"\.incbin((?:[ \t]|\\t)*)" + _REST)
 _ASSEMBLER_INCLUDE = re.compile(rb"\.include((?:[ \t]|\\t)*)" + _REST)
 _HASH = re.compile(rb"(?:^|[\r\n]|\*/)" + _GAP + rb"(?:#|%:|\?\?=)" + _GAP + rb"\Z")
 _NAME = re.compile(rb"[A-Za-z_$][\w$]*")
-_TIME = (b"__DATE__", b"__TIME__", b"__TIMESTAMP__")
+_TIME = re.compile(rb"__(?:DATE|TIME|TIMESTAMP)__")
 _WRAPPER = re.compile(
     rb"define[ \t]+([A-Za-z_$][\w$]*)\("
     + _GAP
@@ -108,9 +108,13 @@ def _operand(directive: Directive, rest: bytes) -> Operand | None:
 
 def _is_directive(data: bytes, start: int) -> bool:
     """Whether a ``#`` that begins a line stands before this place."""
-    before = data[max(0, start - _LOOK_BACK) : start]
-    stripped = before.rstrip(b" \t")
-    if not stripped.endswith((b"#", b"%:", b"??=", b"*/")):
+    before = data[max(0, start - _LOOK_BACK) : start].rstrip(b" \t")
+    if before.endswith(b"#"):
+        before = before[:-1].rstrip(b" \t")
+        if not before or before.endswith(b"\n"):
+            return True
+        before += b"#"
+    elif not before.endswith((b"%:", b"??=", b"*/")):
         return False
     return _HASH.search(before) is not None
 
@@ -173,7 +177,7 @@ def _probes(data: bytes) -> tuple[list[Operand], frozenset[bytes]]:
 
 def scan(data: bytes) -> ScanResult:
     """Everything that a source or header mentions; a few milliseconds for a megabyte."""
-    if b"\\\n" in data or b"\\\r\n" in data:
+    if b"\\\n" in data or (b"\r\n" in data and b"\\\r\n" in data):
         data = _SPLICE.sub(b"", data)
     probes: list[Operand] = []
     wrappers: frozenset[bytes] = frozenset()
@@ -182,16 +186,15 @@ def scan(data: bytes) -> ScanResult:
     if b"embed" in data:
         probes += _directives(data, _EMBED, Directive.EMBED, Directive.EMBED)
     assembled: list[Operand] = []
-    if b".incbin" in data:
+    if b".inc" in data:
         assembled += _assembled(data, _INCBIN, Directive.INCBIN)
-    if b".include" in data:
         assembled += _assembled(data, _ASSEMBLER_INCLUDE, Directive.ASSEMBLER_INCLUDE)
     includes: list[Operand] = []
     if b"include" in data:
         includes += _directives(data, _INCLUDE, Directive.INCLUDE, Directive.INCLUDE_NEXT)
     if b"import" in data:
         includes += _directives(data, _IMPORT, Directive.INCLUDE, Directive.INCLUDE)
-    time_macros = any(word in data for word in _TIME)
+    time_macros = (b"__DATE" in data or b"__TIME" in data) and _TIME.search(data) is not None
     if not (probes or assembled or includes or wrappers or time_macros):
         return NOTHING
     return ScanResult(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from compilers_help import ENV, compilation, compiler, understand
+from compilers_help import ENV, compilation, compiler, run, understand
 
 from sccache_twisted.compilers.commandline import TABLES, parse
 from sccache_twisted.compilers.options import Arity, Effect
@@ -305,6 +306,21 @@ def test_no_options_value_is_taken_for_a_source(name: str) -> None:
             missing.append(option)
     # gcc lists some of its joined spellings among these; a value in the same word needs no more.
     assert [option for option in sorted(missing) if not option.endswith(b"=")] == []
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_no_source_is_taken_for_an_options_value(name: str, tmp_path: Path) -> None:
+    """The compiler agrees, for every option of the table with a separate value, that the next argument is no input."""
+    table = TABLES[CompilerFamily.CLANG if name == "clang" else CompilerFamily.GCC]
+    (tmp_path / "a.c").write_text("int x;\n")
+    wrong = []
+    for option in table.options():
+        if option.arity in {Arity.SEPARATE, Arity.JOINED_OR_SEPARATE}:
+            said = run(name, ["-###", "-c", "a.c", option.spelling, "VALUE_.zz"], tmp_path).stderr
+            known = not any(text in said for text in (b"unrecognized", b"unknown argument", b"unsupported option"))
+            if known and (b"directory: 'VALUE_.zz'" in said or b"VALUE_.zz: linker input" in said):
+                wrong.append(option.spelling)
+    assert wrong == []
 
 
 def test_parsing_is_quick() -> None:

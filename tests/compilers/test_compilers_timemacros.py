@@ -23,9 +23,9 @@ DEAD = [
 ]
 
 
-@pytest.mark.parametrize("option", ["-O2", "-g3", "-Werror", "-pedantic-errors"])
+@pytest.mark.parametrize("option", ["-g3", "-Werror"])
 @pytest.mark.parametrize(("source", "live"), [*((s, True) for s in LIVE), *((s, False) for s in DEAD)])
-@pytest.mark.parametrize("name", ["gcc", "clang", "g++"])
+@pytest.mark.parametrize("name", ["gcc", "clang"])
 def test_live_mentions(name: str, source: str, live: bool, option: str, tmp_path: Path) -> None:
     """An expansion is found, and a comment, a dead branch or an unused macro is not taken for one."""
     (tmp_path / "a.c").write_text(source + "\n")
