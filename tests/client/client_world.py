@@ -1,0 +1,146 @@
+"""A cluster of one root: a dispatcher that runs actions in a root of nothing but their inputs and the toolchain."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from client_kit import TOOLCHAIN, env_of, rebuilt
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, RunHere
+from sccache_twisted.client.detect import CompilerFinder
+from sccache_twisted.client.inputs import Gathered, Lister
+from sccache_twisted.client.pipeline import Pipeline
+from sccache_twisted.client.stats import Statistics
+from sccache_twisted.client.toolchains import Toolchains
+from sccache_twisted.interfaces import Finished, IBlobSource, IDispatcher, RemoteRun
+from sccache_twisted.model import Action, ActionResult, JobFigures, JobId, OutputFile, mint_server_id
+from sccache_twisted.net.processes import ProcessRunner
+from sccache_twisted.toolchains import ToolchainCache
+
+SERVER = mint_server_id("world", bytes(8))
+
+
+@implementer(IDispatcher)
+class World:
+    """Runs every action at once. ``spoil`` may change the result, ``before`` is called first."""
+
+    def __init__(self) -> None:
+        self.actions: list[Action] = []
+        self.spoil: Callable[[ActionResult], ActionResult] = lambda result: result
+        self.before: Callable[[], None] = lambda: None
+        self.failure: Exception | None = None
+
+    def dispatch(
+        self, action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str
+    ) -> Deferred[RemoteRun]:
+        assert os.path.getsize(archive()) > 0
+        self.actions.append(action)
+        self.before()
+        if self.failure is not None:
+            return fail(self.failure)
+        try:
+            result = self.spoil(run(action))
+        except Exception as problem:  # noqa: BLE001 - the test shall see whatever it is
+            return fail(problem)
+        return succeed(RemoteRun(result, JobFigures(JobId("job"), 1, SERVER)))
+
+
+def run(action: Action) -> ActionResult:
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        rebuilt(Gathered(action.inputs, action.outputs), root)
+        command = ["bwrap", "--bind", str(root), "/"]
+        for directory in (*TOOLCHAIN, "/usr/lib64"):
+            if os.path.isdir(directory):
+                command += ["--ro-bind", directory, directory]
+        command += ["--dev", "/dev", "--chdir", os.fsdecode(action.cwd), "--clearenv"]
+        for name, value in (*action.env, (b"PWD", action.cwd)):
+            command += ["--setenv", os.fsdecode(name), os.fsdecode(value)]
+        command += ["--argv0", os.fsdecode(action.argv[0])] if _knows_argv0() else []
+        command += ["--", os.fsdecode(action.executable), *map(os.fsdecode, action.argv[1:])]
+        ended = subprocess.run(command, capture_output=True, check=False, umask=action.umask)
+        outputs = []
+        for path in action.outputs:
+            place = f"{temporary}{os.fsdecode(path)}"
+            if os.path.isfile(place):
+                outputs.append(OutputFile(path, Path(place).read_bytes(), os.stat(place).st_mode & 0o777))
+        return ActionResult(ended.returncode, ended.stdout, ended.stderr, tuple(outputs))
+
+
+def _knows_argv0() -> bool:
+    return b"--argv0" in subprocess.run(["bwrap", "--help"], capture_output=True, check=False).stdout
+
+
+class Bench:
+    """A pipeline before a world, to be called as a launcher calls it."""
+
+    def __init__(self, reactor: Any, cache: Path, world: World | None) -> None:
+        self.world = world
+        self.statistics = Statistics()
+        self.runner = ProcessRunner(reactor)
+        self.lister = Lister(self.runner, 3)
+        self.finder = CompilerFinder(self.runner)
+        self.pipeline = Pipeline(
+            reactor,
+            self.runner,
+            self.finder,
+            self.lister,
+            Toolchains(ToolchainCache(os.fsencode(cache))),
+            world,
+            self.statistics,
+        )
+
+    async def decide(
+        self,
+        words: list[str],
+        cwd: Path,
+        env: Mapping[bytes, bytes] | None = None,
+        *,
+        umask: int = 0o022,
+        tty: bool = False,
+    ) -> Decision:
+        env = env_of() if env is None else env
+        argv = tuple(os.fsencode(word) for word in words)
+        return await self.pipeline.decide(Call(argv, os.fsencode(cwd), env, umask, tty, time.time_ns()))
+
+    async def call(
+        self, words: list[str], cwd: Path, env: Mapping[bytes, bytes] | None = None, **more: Any
+    ) -> Answered:
+        """A call to its end, as a launcher takes it there."""
+        env = env_of() if env is None else env
+        decision = await self.decide(words, cwd, env, **more)
+        if isinstance(decision, Answered):
+            return decision
+        ended = await self.runner.run(
+            decision.argv, executable=decision.executable, cwd=os.fsencode(cwd), env=env, umask=0o022, limit=1 << 24
+        )
+        if isinstance(decision, RunHere):
+            return self.pipeline.finished(decision, ended)
+        assert isinstance(decision, ExecHere)
+        return Answered(ended.status, ended.stdout, ended.stderr)
+
+    def close(self) -> None:
+        self.lister.close()
+
+
+def plain(words: list[str], cwd: Path, env: Mapping[bytes, bytes] | None = None, umask: int = 0o022) -> Finished:
+    """The compiler alone."""
+    env = env_of() if env is None else env
+    ended = subprocess.run(words, cwd=cwd, env=dict(env), capture_output=True, check=False, umask=umask)
+    return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+
+def tree(root: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with its mode and content."""
+    return {
+        str(path.relative_to(root)): (path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(root.rglob("*"))
+    }
