@@ -61,6 +61,11 @@ class ClusterFigures:
     running: int
     queued: int
 
+    @property
+    def demand(self) -> int:
+        """How many slots would be used at once if there were enough: what an autoscaler asks for."""
+        return self.running + self.queued
+
 
 @frozen
 class AllocationRequest:

@@ -1,9 +1,10 @@
 """Which worker a job is offered to: the living workers of one architecture, kept sorted by rank.
 
 The rank, the most important first: not avoided, not suspect, has the toolchain, not short of memory, lowest load per
-slot, fewest recent faults. A worker is asked only while the books show a free slot and enough free memory. Whom the
-job avoids or who is silent is a **last resort**: not asked while any other worker lives, even if all of those are full,
-because a job that waits is better off than one that fails again.
+slot, fewest recent faults. A worker is asked only while the books show a free slot and enough free memory, and while it
+is not silent: heartbeats come every second, so there is nothing to gain by asking. Whom the job avoids is a **last
+resort**: not asked while any other worker lives and speaks, even if all of those are full, because a job that waits is
+better off than one that fails again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Seat:
 
     ``booked`` and ``booked_bytes``: slots and expected memory of the jobs on it; ``other_load``: load that is not our
     jobs'; ``blame``: what ``Decaying.order`` says of its faults; ``short``: its memory is under pressure;
-    ``ready``: it can be asked now, apart from slots and memory.
+    ``ready``: nothing else speaks against asking it now.
     """
 
     server_id: ServerId
@@ -47,7 +48,7 @@ class Seat:
     @property
     def open(self) -> bool:
         """Whether it can be asked for a slot."""
-        return self.ready and self.booked < self.slots
+        return self.ready and self.booked < self.slots and self.grade is not Grade.SILENT
 
     @property
     def key(self) -> tuple[int, bool, int, float, float]:
@@ -141,7 +142,7 @@ class Pool:
         seat = self.seats.get(server_id)
         if seat is None or not seat.open or not seat.fits(self.need(wish)):
             return False
-        return (server_id not in wish.avoid and seat.grade is not Grade.SILENT) or not self.has_other(wish.avoid)
+        return server_id not in wish.avoid or not self.has_other(wish.avoid)
 
     def roomiest(self, wish: Wish) -> ServerId | None:
         """Who is to be kept free for a job that fits nowhere yet: whoever has most memory to spare, then most slots."""
@@ -150,9 +151,7 @@ class Pool:
         able = [
             seat
             for seat in self.seats.values()
-            if seat.memory_bytes >= need
-            and seat.ready
-            and not (several and (seat.server_id in wish.avoid or seat.grade is Grade.SILENT))
+            if seat.memory_bytes >= need and seat.ready and not (several and seat.server_id in wish.avoid)
         ]
         best = max(
             able,
@@ -163,10 +162,7 @@ class Pool:
 
     def _first(self, ladder: Iterable[ServerId], wish: Wish, need: int) -> ServerId | None:
         for server_id in ladder:
-            seat = self.seats[server_id]
-            if seat.grade is Grade.SILENT:
-                return None
-            if seat.fits(need) and server_id not in wish.avoid and server_id not in wish.tried:
+            if self.seats[server_id].fits(need) and server_id not in wish.avoid and server_id not in wish.tried:
                 return server_id
         return None
 

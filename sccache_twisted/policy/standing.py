@@ -18,7 +18,7 @@ _HAIR = 1e-6  # keeps rounding from finding the same grade at the very moment wh
 
 
 class Grade(IntEnum):
-    """How a worker is ranked, the best first. Nobody is asked who is SILENT while somebody else lives."""
+    """How a worker is ranked, the best first. Who is SILENT is not asked before it is heard from."""
 
     TRUSTED = 0
     BLAMED = 1

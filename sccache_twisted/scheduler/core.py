@@ -7,13 +7,14 @@ lost worker is never asked and an avoided one only last. Its state is soft: work
 from __future__ import annotations
 
 from sccache_twisted.logs import events
+from sccache_twisted.model import ClusterFigures
 from sccache_twisted.scheduler import views
 from sccache_twisted.scheduler.alarms import Forgiven, Impatient, JobDue
 from sccache_twisted.scheduler.clients import ClientFacts
 from sccache_twisted.scheduler.effects import CancelAt, Effect, JobKey, Note
 from sccache_twisted.scheduler.jobs import Ending, Leased, Queued
 from sccache_twisted.scheduler.placing import CoreLimits, Desk
-from sccache_twisted.scheduler.views import Figures, QueuedView, WorkerView
+from sccache_twisted.scheduler.views import QueuedView, WorkerView
 from sccache_twisted.scheduler.workers import WorkerFacts
 
 
@@ -28,7 +29,7 @@ class SchedulerCore:
         self.clients = ClientFacts(self._desk)
         self.workers = WorkerFacts(self._desk)
 
-    def figures(self) -> Figures:
+    def figures(self) -> ClusterFigures:
         """The cluster in numbers."""
         return views.figures(self._desk.registry, self._desk.table)
 

@@ -225,4 +225,10 @@ class Desk:
 
     @staticmethod
     def _has_room(worker: Worker, seat: Seat, need: int) -> bool:
-        return worker.link is not None and not worker.resting and seat.booked < seat.slots and seat.fits(need)
+        return (
+            worker.link is not None
+            and not worker.standing.silent
+            and not worker.resting
+            and seat.booked < seat.slots
+            and seat.fits(need)
+        )

@@ -51,17 +51,18 @@ class Worker:
     def seat(self, now: float) -> Seat:
         """What placement is to know of it."""
         ours = max(len(self.booked), self.beat.running)
+        grade = self.grade(now)
         return Seat(
             server_id=self.server_id,
             slots=self.card.slots,
             memory_bytes=self.card.memory_bytes or UNLIMITED,
             booked=len(self.booked),
             booked_bytes=self.booked_bytes,
-            grade=self.grade(now),
+            grade=grade,
             blame=self.standing.faults.order(self.standing.half_life),
             other_load=max(0.0, self.beat.load - ours),
             short=self.beat.pressure >= _PRESSED,
-            ready=self.link is not None and not self.resting and self.reserved_for is None,
+            ready=not self.resting and self.reserved_for is None,
         )
 
 

@@ -6,7 +6,7 @@ from enum import Enum
 
 from attrs import frozen
 
-from sccache_twisted.model import Address, ClientId, JobId, ServerId, worker_name
+from sccache_twisted.model import Address, ClientId, ClusterFigures, JobId, ServerId, worker_name
 from sccache_twisted.policy.standing import Grade
 from sccache_twisted.scheduler.jobs import Job
 from sccache_twisted.scheduler.registry import Registry, Worker
@@ -19,21 +19,6 @@ class WorkerState(str, Enum):
     ALIVE = "alive"
     SUSPECT = "suspect"
     DRAINING = "draining"
-
-
-@frozen
-class Figures:
-    """The cluster in numbers. ``running`` holds a slot or is about to; ``demand`` is ``running + queued``."""
-
-    workers: int
-    slots: int
-    running: int
-    queued: int
-
-    @property
-    def demand(self) -> int:
-        """How many slots would be used at once if there were enough."""
-        return self.running + self.queued
 
 
 @frozen
@@ -65,10 +50,11 @@ class QueuedView:
     waiting: float
 
 
-def figures(registry: Registry, table: Table) -> Figures:
-    """The cluster in numbers; a draining worker's slots are not counted."""
-    slots = sum(worker.card.slots for worker in registry if not worker.draining)
-    return Figures(len(registry), slots, len(table) - table.queued, table.queued)
+def figures(registry: Registry, table: Table) -> ClusterFigures:
+    """The cluster in numbers. Draining workers are not counted; a job that a worker is asked for counts as running."""
+    taking = [worker for worker in registry if not worker.draining]
+    slots = sum(worker.card.slots for worker in taking)
+    return ClusterFigures(len(taking), slots, len(table) - table.queued, table.queued)
 
 
 def worker_view(worker: Worker, now: float) -> WorkerView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sccache_twisted.errors import FailureKind, SccacheTwistedError, WorkerDraining
 from sccache_twisted.interfaces import JobPhase
@@ -29,19 +29,36 @@ class WorkerFacts:
         worker = self._desk.registry.get(server_id)
         return worker.card if worker is not None else None
 
+    def link(self, server_id: ServerId) -> LinkId | None:
+        """The link of a worker, if it has one and is not lost."""
+        worker = self._desk.registry.get(server_id)
+        return worker.link if worker is not None else None
+
     def registered(
-        self, now: float, link: LinkId, card: WorkerCard, jobs: Sequence[tuple[Try, JobPhase]], *, complete: bool = True
+        self,
+        now: float,
+        link: LinkId,
+        card: WorkerCard,
+        jobs: Sequence[tuple[Try, JobPhase]],
+        *,
+        complete: bool = True,
+        toolchains: Collection[Digest] = (),
     ) -> list[Effect]:
-        """A worker joins, or comes back over a new link. ``jobs`` are those it holds; ``complete``: all of them."""
+        """A worker joins, or comes back over a new link. ``jobs`` are those it holds; ``complete``: all of them.
+
+        ``toolchains`` are those known already; the rest comes with its heartbeats.
+        """
         fields = {"address": str(card.address), "slots": card.slots}
         out: list[Effect] = [Note(events.WORKER_REGISTERED, None, card.server_id, fields)]
         worker = self._desk.registry.get(card.server_id)
         if worker is None:
             worker = Worker(card, Standing(self._desk.limits.blame_half_life_seconds), link, now, _NEVER_SAID)
+            worker.toolchains.update(toolchains)
             self._desk.registry.add(worker, now)
         else:
             worker.resting = False
-            worker.toolchains.clear()  # its heartbeats tell them all anew
+            worker.toolchains.clear()
+            worker.toolchains.update(toolchains)
             worker.standing = worker.standing.heard()
             worker.heard_at = now
             self._desk.registry.relink(worker, card, link, now)
@@ -111,7 +128,8 @@ class WorkerFacts:
         out: list[Effect] = []
         worker = self._desk.registry.get(server_id)
         if worker is not None:
-            self._desk.heard(now, worker, out)
+            # Not served for being heard from: it has just said that it takes no more.
+            worker.heard_at, worker.standing = now, worker.standing.heard()
             self._drain(now, worker, out)
         return out
 

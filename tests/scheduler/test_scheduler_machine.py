@@ -1,0 +1,365 @@
+"""The scheduler's core under any order of events."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from attrs import define, field
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from sccache_twisted.errors import (
+    ConnectionFailed,
+    FailureKind,
+    Silence,
+    WorkerDraining,
+    WorkerFault,
+    WorkerFull,
+)
+from sccache_twisted.interfaces import AttemptReport, JobPhase, Outcome
+from sccache_twisted.model import (
+    Address,
+    AllocationRequest,
+    Beat,
+    ClientId,
+    Digest,
+    JobId,
+    ServerId,
+    Try,
+    WorkerCard,
+)
+from sccache_twisted.scheduler.core import SchedulerCore
+from sccache_twisted.scheduler.effects import Answer, AskWorker, CancelAt, Fail, TellWorkerLost
+from sccache_twisted.scheduler.jobs import Placed, Queued
+from sccache_twisted.scheduler.placing import CoreLimits
+
+GIB = 1 << 30
+TOOLCHAINS = [Digest(letter * 64) for letter in "ab"]
+REFUSALS = [WorkerFull(), WorkerDraining(), Silence(), ConnectionFailed(), WorkerFault()]
+
+
+@define
+class ModelWorker:
+    card: WorkerCard
+    link: int | None
+    draining: bool = False
+    silent: bool = False
+    held: set = field(factory=set)
+
+
+@define
+class ModelAsk:
+    request: AllocationRequest
+    link: int
+    answers: int = 0
+    void: bool = False
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    asked = Bundle("asked")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.serial = 0
+        self.workers: dict[ServerId, ModelWorker] = {}
+        self.asks: dict[int, ModelAsk] = {}
+        self.outstanding: list[AskWorker] = []
+
+    @initialize(scale=st.sampled_from([0.0, 20.0]), settle=st.sampled_from([0.0, 10.0]))
+    def begin(self, scale: float, settle: float) -> None:
+        self.core = SchedulerCore(
+            CoreLimits(scale_from_zero_seconds=scale, settle_seconds=settle, max_queue=50), self.now
+        )
+
+    def number(self) -> int:
+        self.serial += 1
+        return self.serial
+
+    # --- effects are checked as they come out -------------------------------------------------------
+
+    def do(self, effects) -> list[AskWorker]:
+        fresh = []
+        for effect in effects:
+            if isinstance(effect, AskWorker):
+                self.check_choice(effect)
+                self.outstanding.append(effect)
+                fresh.append(effect)
+            elif isinstance(effect, Answer | Fail):
+                ask = self.asks[effect.ask]
+                assert not ask.void, "somebody who went away is answered"
+                ask.answers += 1
+                assert ask.answers == 1, "an ask is answered twice"
+                if isinstance(effect, Answer):
+                    assert effect.allocation.server_id in self.workers
+                    assert effect.allocation.attempt == ask.request.attempt
+            elif isinstance(effect, CancelAt):
+                worker = self.workers.get(effect.server_id)
+                if worker is not None and worker.link is not None:
+                    worker.held.discard(effect.attempt)
+            elif isinstance(effect, TellWorkerLost):
+                del self.workers[effect.server_id]
+        return fresh
+
+    def check_choice(self, effect: AskWorker) -> None:
+        worker = self.workers.get(effect.server_id)
+        assert worker is not None, "a lost worker is asked"
+        assert worker.link is not None, "a worker without a link is asked"
+        assert not worker.draining, "a draining worker is asked"
+        assert not worker.silent, "a worker that did not answer is asked again before it was heard from"
+        request = next(ask.request for ask in self.asks.values() if ask.request.key == effect.key)
+        assert worker.card.arch == request.arch
+        sound = {
+            server_id
+            for server_id, other in self.workers.items()
+            if other.link is not None and not other.draining and not other.silent and other.card.arch == request.arch
+        }
+        if sound - request.avoid:
+            assert effect.server_id not in request.avoid, "an avoided worker is asked though another lives"
+
+    # --- clients ------------------------------------------------------------------------------------
+
+    @rule(
+        target=asked,
+        client=st.integers(0, 2),
+        toolchain=st.sampled_from(TOOLCHAINS),
+        arch=st.sampled_from(["x86_64", "x86_64", "x86_64", "aarch64"]),
+        memory=st.sampled_from([0, GIB // 2, 3 * GIB, 9 * GIB]),
+        age=st.sampled_from([0.0, 40.0]),
+        data=st.data(),
+    )
+    def ask_new(self, client, toolchain, arch, memory, age, data):
+        avoid = data.draw(st.frozensets(st.sampled_from(sorted(self.workers)), max_size=3)) if self.workers else ()
+        attempt = Try(JobId(f"job-{self.number()}"), 1)
+        request = AllocationRequest(
+            ClientId(f"client-{client}"), attempt, toolchain, arch, frozenset(avoid), "a.c", 1.0, memory, age
+        )
+        self.ask(request, client)
+        return request
+
+    @rule(request=asked)
+    def ask_again(self, request):
+        self.ask(request, int(request.client_id[-1]))
+
+    def ask(self, request, link):
+        number = self.number()
+        self.asks[number] = ModelAsk(request, link)
+        self.do(self.core.clients.allocation_asked(self.now, number, link, request))
+
+    @rule(request=consumes(asked))
+    def cancel(self, request):
+        self.do(self.core.clients.attempt_cancelled(self.now, request.client_id, request.attempt))
+        for ask in self.asks.values():
+            assert ask.request != request or ask.answers or ask.void, "a cancelled ask was left without an answer"
+
+    @rule(link=st.integers(0, 2))
+    def client_vanishes(self, link):
+        for ask in self.asks.values():
+            if ask.link == link and not ask.answers:
+                ask.void = True
+        self.do(self.core.clients.link_lost(self.now, link))
+
+    @rule(
+        request=asked,
+        outcome=st.sampled_from(list(Outcome)),
+        reason=st.sampled_from(["", "silence", "sandbox_failed", "nonsense"]),
+        data=st.data(),
+    )
+    def report(self, request, outcome, reason, data):
+        if self.workers:
+            server_id = data.draw(st.sampled_from(sorted(self.workers)))
+            report = AttemptReport(request.attempt, outcome, server_id, reason)
+            self.do(self.core.clients.attempt_reported(self.now, request.client_id, report))
+
+    # --- workers ------------------------------------------------------------------------------------
+
+    @rule(
+        slots=st.integers(1, 3),
+        memory=st.sampled_from([0, 2 * GIB, 8 * GIB]),
+        arch=st.sampled_from(["x86_64", "x86_64", "aarch64"]),
+    )
+    def register(self, slots, memory, arch):
+        number = self.number()
+        server_id = ServerId(f"w-{number:016x}")
+        card = WorkerCard(server_id, Address("10.0.0.1", number), b"certificate", slots, memory, arch)
+        self.workers[server_id] = ModelWorker(card, number)
+        self.do(self.core.workers.registered(self.now, number, card, ()))
+
+    def some_worker(self, data, which=bool):
+        able = sorted(server_id for server_id, worker in self.workers.items() if which(worker))
+        return self.workers[data.draw(st.sampled_from(able))] if able else None
+
+    @rule(data=st.data(), forget=st.booleans())
+    def link_again(self, data, forget):
+        worker = self.some_worker(data)
+        if worker is None:
+            return
+        worker.link = self.number()
+        worker.silent = False
+        if forget and worker.held:
+            worker.held.pop()
+        jobs = [(attempt, JobPhase.RUNNING) for attempt in sorted(worker.held, key=str)]
+        self.do(self.core.workers.registered(self.now, worker.link, worker.card, jobs))
+
+    @rule(data=st.data())
+    def unlink(self, data):
+        worker = self.some_worker(data, lambda worker: worker.link is not None)
+        if worker is not None:
+            link, worker.link = worker.link, None
+            self.do(self.core.workers.unlinked(self.now, worker.card.server_id, link))
+
+    @rule(data=st.data())
+    def an_old_link_ends(self, data):
+        worker = self.some_worker(data)
+        if worker is not None:
+            self.do(self.core.workers.unlinked(self.now, worker.card.server_id, -1))
+
+    @rule(data=st.data())
+    def drain(self, data):
+        worker = self.some_worker(data, lambda worker: worker.link is not None)
+        if worker is not None:
+            worker.draining, worker.silent = True, False
+            self.do(self.core.workers.drained(self.now, worker.card.server_id))
+
+    @rule(
+        data=st.data(),
+        added=st.sets(st.sampled_from(TOOLCHAINS)),
+        dropped=st.sets(st.sampled_from(TOOLCHAINS)),
+        pressure=st.sampled_from([0.0, 0.9]),
+        load=st.floats(0, 50),
+    )
+    def beat(self, data, added, dropped, pressure, load):
+        worker = self.some_worker(data, lambda worker: worker.link is not None)
+        if worker is not None:
+            worker.silent = False
+            beat = Beat(len(worker.held), load, GIB, pressure)
+            self.do(
+                self.core.workers.beat(self.now, worker.card.server_id, beat, sorted(added - dropped), sorted(dropped))
+            )
+
+    @rule(data=st.data(), phase=st.sampled_from(list(JobPhase)))
+    def job_moves(self, data, phase):
+        worker = self.some_worker(data, lambda worker: worker.link is not None and worker.held)
+        if worker is not None:
+            attempt = data.draw(st.sampled_from(sorted(worker.held, key=str)))
+            worker.silent = False
+            if phase is JobPhase.ENDED:
+                worker.held.discard(attempt)
+            self.do(self.core.workers.job_moved(self.now, worker.card.server_id, attempt, phase))
+
+    # --- answers ------------------------------------------------------------------------------------
+
+    @rule(data=st.data(), present=st.booleans())
+    def accept(self, data, present):
+        if self.outstanding:
+            self.accepts(self.outstanding.pop(data.draw(st.integers(0, len(self.outstanding) - 1))), present)
+
+    def accepts(self, ask: AskWorker, present: bool) -> None:
+        worker = self.workers.get(ask.server_id)
+        if worker is not None:
+            worker.silent = False
+            if worker.link is not None:
+                worker.held.add(ask.attempt)
+        self.do(self.core.workers.accepted(self.now, ask.key, ask.nonce, ask.server_id, "token", present))
+
+    @rule(data=st.data(), error=st.sampled_from(REFUSALS))
+    def refuse(self, data, error):
+        if self.outstanding:
+            self.refuses(self.outstanding.pop(data.draw(st.integers(0, len(self.outstanding) - 1))), error)
+
+    def refuses(self, ask: AskWorker, error) -> None:
+        worker = self.workers.get(ask.server_id)
+        if worker is not None:
+            worker.silent = worker.silent or error.kind is FailureKind.TRANSPORT
+            worker.draining = worker.draining or isinstance(error, WorkerDraining)
+        self.do(self.core.workers.refused(self.now, ask.key, ask.nonce, ask.server_id, error))
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 3.0, 11.0, 16.0, 31.0]))
+    def time_passes(self, seconds):
+        end = self.now + seconds
+        for _ in range(10_000):
+            due = self.core.next_deadline()
+            if due is None or due > end:
+                break
+            assert due >= self.now - 1e-6 or not self.core.time_passed(self.now), "an alarm is set in the past"
+            self.now = max(self.now, due)
+            self.do(self.core.time_passed(self.now))
+        else:
+            raise AssertionError("alarms go on for ever without time passing")
+        self.now = end
+
+    # --- what holds at every moment -----------------------------------------------------------------
+
+    @invariant()
+    def books_agree(self):
+        """Table, registry, pools, queue and shares tell the same story, and no worker is above its slots."""
+        if not hasattr(self, "core"):
+            return
+        desk = self.core._desk
+        shares = Counter()
+        for job in desk.table:
+            assert job.state is not None
+            if isinstance(job.state, Placed):
+                shares[job.request.client_id] += 1
+                worker = desk.registry.get(job.at)
+                assert worker is not None, "a job stands in the books of nobody"
+                assert worker.booked[job.attempt][0] == job.key
+                assert job.reserved is None
+            elif job.reserved is not None:
+                assert desk.registry.get(job.reserved).reserved_for == job.key
+        assert shares == desk.table._shares
+        assert desk.table.queued == sum(isinstance(job.state, Queued) for job in desk.table)
+        assert set(self.workers) == {worker.server_id for worker in desk.registry}
+        for worker in desk.registry:
+            assert len(worker.booked) <= worker.card.slots
+            assert worker.booked_bytes == sum(need for _, need in worker.booked.values())
+            assert not worker.card.memory_bytes or worker.booked_bytes <= worker.card.memory_bytes
+            for attempt, (key, _) in worker.booked.items():
+                assert desk.table.get(key).at == worker.server_id, attempt
+            pool = desk.registry.pool(worker.card.arch)
+            assert (worker.server_id in pool.seats) is not worker.draining
+            if worker.reserved_for is not None:
+                assert desk.table.get(worker.reserved_for).reserved == worker.server_id
+            if not worker.draining:
+                assert pool.seats[worker.server_id] == worker.seat(self.now) or worker.standing.reports.score
+
+    @invariant()
+    def nobody_waits_beside_a_free_slot(self):
+        """Whoever waits could not be given any slot that is free."""
+        if not hasattr(self, "core"):
+            return
+        desk = self.core._desk
+        for arch in ("x86_64", "aarch64"):
+            pool = desk.registry.pool(arch)
+            for job in desk.table.waiting(arch):
+                for server_id in pool.open_workers():
+                    assert not pool.admits(server_id, job.wish), "a job waits beside a slot that it could have"
+
+    @invariant()
+    def nobody_is_forgotten(self):
+        """Every ask that is not answered and whose asker is still there is in the table."""
+        if not hasattr(self, "core"):
+            return
+        held = {ask.ask for job in self.core._desk.table for ask in job.asks}
+        waiting = {number for number, ask in self.asks.items() if not ask.answers and not ask.void}
+        assert waiting == held
+
+    def teardown(self):
+        """In the end everybody has been answered, and every slot is free again."""
+        if not hasattr(self, "core"):
+            return
+        for round_number in range(200):
+            while self.outstanding:
+                self.refuses(self.outstanding.pop(), WorkerFull() if round_number % 2 else Silence())
+            self.time_passes(5.0)
+            if round_number > 20 and not self.outstanding:
+                break
+        assert all(ask.answers == 1 or ask.void for ask in self.asks.values())
+        assert not self.core.figures().demand
+
+
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=1500, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestSchedulerMachine = SchedulerMachine.TestCase
