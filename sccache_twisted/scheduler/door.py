@@ -129,11 +129,6 @@ class ClientAvatar:
 
     def cluster(self) -> Deferred[ClusterFigures]:
         """See ISchedulerForClients."""
-        now = self._switchboard.core.figures()
-        return succeed(ClusterFigures(now.workers, now.slots, now.running, now.queued))
-
-    def cluster(self) -> Deferred[ClusterFigures]:
-        """See ISchedulerForClients."""
         return succeed(self._switchboard.core.figures())
 
     def link_lost(self) -> None:
