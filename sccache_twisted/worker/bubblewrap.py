@@ -110,6 +110,8 @@ def options(
     for path in plan.writable:
         if path != b"/":
             words += (b"--bind", root + path, path)
+    for path, stored in plan.stored:
+        words += (b"--ro-bind", stored, path)
     for path in plan.sealed:
         words += (b"--ro-bind", root + path, path)
     words += (b"--bind", temporary, TEMPORARY, b"--proc", b"/proc", b"--dev", b"/dev", b"--remount-ro", b"/dev")

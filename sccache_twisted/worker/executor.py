@@ -44,7 +44,7 @@ from sccache_twisted.worker.judge import Seen, judge
 from sccache_twisted.worker.limits import JobLimits, kernel_bounds, machine_oom_kills
 from sccache_twisted.worker.plan import Directory, Plan, plan, toolchain_tree
 from sccache_twisted.worker.sampler import Sampler, Watch
-from sccache_twisted.worker.sandbox import Left, Sandboxed
+from sccache_twisted.worker.sandbox import Left, Sandboxed, adopt_orphans
 from sccache_twisted.worker.threads import Threads
 
 _MOST_TREES: Final = 16
@@ -87,6 +87,7 @@ class Executor:
         self.sampler = Sampler(reactor, threads, workshop.limits)
         self._removals: set[Deferred[None]] = set()
         self._serial = 0
+        adopt_orphans()
 
     def run(self, attempt: Try, action: Action, slot: int) -> Deferred[ActionResult]:
         """See IJobRunner; also fails with ToolchainAbsent, JobCancelled and WorkerFault."""
@@ -145,7 +146,7 @@ class _Trees:
         with self._lock:
             tree = self._trees.get(toolchain.digest)
             if tree is None:
-                tree = self._trees[toolchain.digest] = toolchain_tree(toolchain.entries)
+                tree = self._trees[toolchain.digest] = toolchain_tree(toolchain.entries, toolchain.root)
             self._trees.move_to_end(toolchain.digest)
             if len(self._trees) > _MOST_TREES:
                 self._trees.popitem(last=False)
@@ -195,8 +196,8 @@ class _Job:
         figures = RunFigures(
             prepare_seconds=prepared - began,
             wall_seconds=seconds() - prepared,
-            cpu_seconds=sum(one.ended.cpu_seconds for one in left),
-            peak_memory_bytes=max(one.ended.peak_memory_bytes for one in left),
+            cpu_seconds=sum(one.cpu_seconds for one in left),
+            peak_memory_bytes=max(one.peak_memory_bytes for one in left),
         )
         return await threads.run(self._collect, world, left, figures)
 

@@ -165,7 +165,7 @@ def _undeclared(root: bytes, path: bytes, planned: Directory, declared: set[byte
                 node = planned.children.get(entry.name)
                 if node is None and place not in declared:
                     found.append(place)
-                elif isinstance(node, Directory) and entry.is_dir(follow_symlinks=False) and not node.shared:
+                elif isinstance(node, Directory) and entry.is_dir(follow_symlinks=False):
                     _undeclared(root, place, node, declared, found)
                 if len(found) >= _MOST_UNDECLARED:
                     return

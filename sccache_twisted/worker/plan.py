@@ -30,6 +30,7 @@ _LONGEST_PATH: Final = 4095
 _LONGEST_NAME: Final = 255
 _DEEPEST: Final = 200
 _MOUNTED: Final = (b"proc", b"dev")
+_WORTH_A_MOUNT: Final = 6
 
 
 @frozen
@@ -48,17 +49,22 @@ class Link:
 
 @frozen
 class Mounted:
-    """A directory that the sandbox mounts something of its own on."""
+    """A directory that something is mounted on."""
 
 
 class Directory:
-    """A directory and what is in it. ``shared``: part of a toolchain's own tree, to be copied before it is changed."""
+    """A directory and what is in it.
 
-    __slots__ = ("children", "shared", "writable")
+    ``stored`` is where a toolchain's store has the very same directory; such a one belongs to many plans, is copied
+    before it is changed, and has ``weight`` members at any depth.
+    """
 
-    def __init__(self, children: dict[bytes, Node] | None = None, *, shared: bool = False) -> None:
+    __slots__ = ("children", "stored", "weight", "writable")
+
+    def __init__(self, children: dict[bytes, Node] | None = None, *, stored: bytes = b"") -> None:
         self.children: dict[bytes, Node] = {} if children is None else children
-        self.shared = shared
+        self.stored = stored
+        self.weight = 0
         self.writable = False
 
 
@@ -77,14 +83,16 @@ class PlannedOutput:
 class Plan:
     """A whole root, and what is mounted over it, as physical paths.
 
-    ``writable`` are the outermost directories that the job may write to, ``sealed`` what lies below them and may
-    not be changed all the same: files and directories of the toolchain.
+    ``writable`` are the outermost directories that the job may write to, ``sealed`` files of the toolchain below them,
+    which may not be changed all the same. ``stored`` are directories that belong to the toolchain altogether, as
+    (path, where the store has it): a mount is cheaper than a link for each file.
     """
 
     root: Directory
     outputs: tuple[PlannedOutput, ...]
-    writable: tuple[bytes, ...]
-    sealed: tuple[bytes, ...]
+    writable: tuple[bytes, ...] = ()
+    sealed: tuple[bytes, ...] = ()
+    stored: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class _Place(NamedTuple):
@@ -95,19 +103,22 @@ class _Place(NamedTuple):
     node: Node | None
 
 
-def toolchain_tree(entries: Iterable[Entry]) -> Directory:
-    """A toolchain's entries as a tree that many plans may share; BadAction if they are none."""
-    root = Directory(shared=True)
+def toolchain_tree(entries: Iterable[Entry], stored: bytes) -> Directory:
+    """A toolchain's entries as a tree that many plans may share; ``stored`` is where the store has its root."""
+    root = Directory(stored=stored)
     for entry in entries:
         *parents, name = entry.path.split(b"/")[1:]
-        here = root
+        way = [root]
         for part in parents:
-            inside = here.children.setdefault(part, Directory(shared=True))
+            inside = way[-1].children.get(part)
             if not isinstance(inside, Directory):
                 raise BadAction(f"{_show(entry.path)} of the toolchain lies below something that is no directory")
-            here = inside
+            way.append(inside)
+        for directory in way:
+            directory.weight += 1
+        here = way[-1]
         if entry.kind is EntryKind.DIRECTORY:
-            here.children.setdefault(name, Directory(shared=True))
+            here.children[name] = Directory(stored=stored + entry.path)
         elif entry.kind is EntryKind.LINK:
             here.children[name] = Link(entry.target)
         else:
@@ -155,10 +166,9 @@ class _Planner:
         private.children[TEMPORARY.rpartition(b"/")[2]] = Mounted()
         if starter:
             private.children[STARTER.rpartition(b"/")[2]] = ToolchainFile(starter)
-        writable: list[bytes] = []
-        sealed: list[bytes] = []
-        _mounts(root, b"", writable, sealed, inside=False)
-        return Plan(root, outputs, tuple(writable), tuple(sealed))
+        mounts = _Mounts()
+        mounts.find(root, b"", inside=False)
+        return Plan(root, outputs, tuple(mounts.writable), tuple(mounts.sealed), tuple(mounts.stored))
 
     def _add_link(self, link: LinkInput) -> None:
         _check_target(link)
@@ -224,7 +234,7 @@ class _Planner:
         here = way[0][1]
         for index in range(1, len(way)):
             name, inside = way[index]
-            if inside.shared:
+            if inside.stored:
                 inside = Directory(dict(inside.children))
                 here.children[name] = inside
                 way[index] = (name, inside)
@@ -287,19 +297,30 @@ class _Planner:
         return _Place(way, b"", way[-1][1])
 
 
-def _mounts(here: Directory, path: bytes, writable: list[bytes], sealed: list[bytes], *, inside: bool) -> None:
-    """Collect what must be mounted anew at and below ``here``; ``inside``: something above is writable."""
-    if here.writable and not inside:
-        writable.append(path or b"/")
-        inside = True
-    below: list[bytes] = []
-    for name, node in here.children.items():
-        if isinstance(node, Directory) and (inside or not node.shared):
-            _mounts(node, path + b"/" + name, writable, below, inside=inside)
-        elif isinstance(node, ToolchainFile) and inside:
-            below.append(path + b"/" + name)
-    # Every directory on the way to a writable one is the plan's own, so a shared one is the toolchain's altogether.
-    sealed += [path] if here.shared and below else below
+class _Mounts:
+    """What is to be mounted over a root. Directories to be taken from the store become mount points in the tree."""
+
+    def __init__(self) -> None:
+        self.writable: list[bytes] = []
+        self.sealed: list[bytes] = []
+        self.stored: list[tuple[bytes, bytes]] = []
+
+    def find(self, here: Directory, path: bytes, *, inside: bool) -> None:
+        """Search at and below a directory of the plan's own; ``inside``: it or something above is writable."""
+        if here.writable and not inside:
+            self.writable.append(path or b"/")
+            inside = True
+        for name, node in here.children.items():
+            place = path + b"/" + name
+            if isinstance(node, ToolchainFile):
+                if inside:
+                    self.sealed.append(place)
+            elif isinstance(node, Directory):
+                if not node.stored:
+                    self.find(node, place, inside=inside)
+                elif inside or node.weight >= _WORTH_A_MOUNT:
+                    self.stored.append((place, node.stored))
+                    here.children[name] = Mounted()
 
 
 def _parts(path: bytes) -> list[bytes]:

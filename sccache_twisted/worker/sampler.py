@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from sccache_twisted.worker.limits import JobLimits, Usage, disk_usage, exceeded, measure
 from sccache_twisted.worker.threads import Threads
@@ -31,40 +31,51 @@ class Watch:
 
 
 class Sampler:
-    """Watches jobs between :meth:`add` and :meth:`discard`."""
+    """Watches jobs between :meth:`add` and :meth:`discard`; at rest while there are none."""
 
     def __init__(self, clock: Any, threads: Threads, limits: JobLimits) -> None:
+        self._clock = clock
         self._threads = threads
         self._limits = limits
         self._fresh: set[Watch] = set()
         self._old: set[Watch] = set()
-        self._loop = LoopingCall(self._look)
-        self._loop.clock = clock
-        self._ended: Deferred[object] | None = None
+        self._timer: Any = None
+        self._looking: Deferred[None] | None = None
 
     def add(self, watch: Watch) -> None:
         """Watch a job from now on."""
         self._fresh.add(watch)
-        if not self._loop.running:
-            self._ended = self._loop.start(INTERVAL_SECONDS, now=False).addErrback(self._failed)
+        self._go_on()
 
     def discard(self, watch: Watch) -> None:
         """The job has ended, or never began."""
         self._fresh.discard(watch)
         self._old.discard(watch)
-        if not self._fresh and not self._old and self._loop.running:
-            self._loop.stop()
+        if not self._fresh and not self._old and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _failed(self, failure: Any) -> None:
-        _log.failure("looking at running jobs failed", failure)
+    def _go_on(self) -> None:
+        if (self._fresh or self._old) and self._timer is None and self._looking is None:
+            self._timer = self._clock.callLater(INTERVAL_SECONDS, self._look)
 
-    def _look(self) -> Deferred[None] | None:
+    def _look(self) -> None:
+        self._timer = None
         watched = list(self._old)
         self._old |= self._fresh
         self._fresh = set()
-        if not watched:
-            return None
-        return self._threads.defer(_usages, watched).addCallback(self._judge)
+        if watched:
+            self._looking = self._threads.defer(_usages, watched).addCallbacks(self._judge, self._failed)
+            self._looking.addCallback(self._looked)
+        else:
+            self._go_on()
+
+    def _looked(self, _: None) -> None:
+        self._looking = None
+        self._go_on()
+
+    def _failed(self, failure: Failure) -> None:
+        _log.failure("looking at running jobs failed", failure)
 
     def _judge(self, usages: list[tuple[Watch, Usage]]) -> None:
         for watch, usage in usages:

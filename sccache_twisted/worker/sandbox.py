@@ -1,11 +1,13 @@
 """One command in its sandbox: started, held back, let go, watched, killed whole.
 
 bubblewrap is two processes here: the outer one is our child, the inner one is the first of the job's PID namespace, so
-its end is the end of everything in it. Killing means killing the inner one; the outer then reports and ends by itself.
+its end is the end of everything in it, and what is waited for. Killing means killing the inner one; the outer then
+reports and ends by itself.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -25,14 +27,29 @@ from sccache_twisted.worker.jobroot import Owner
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ
 _PIPE: Final = 1 << 16
 _KILL_SECONDS: Final = 2.0
+_SET_CHILD_SUBREAPER: Final = 36
+
+
+def adopt_orphans() -> None:
+    """Have the kernel give this process the inner processes whose outer has ended, with what they cost.
+
+    bubblewrap's outer process ends when the job's first process has; the inner one is then the child of whoever adopts
+    orphans, and in a container often nobody reaps them.
+    """
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @frozen
 class Left:
-    """What a sandboxed command left. ``exit_code`` is None when it was never run or bubblewrap could not tell."""
+    """What a sandboxed command left. ``exit_code`` is None when it was never run or bubblewrap could not tell.
+
+    ``peak_memory_bytes`` is the largest resident set of any one of its processes.
+    """
 
     exit_code: int | None
     ended: Ended
+    cpu_seconds: float
+    peak_memory_bytes: int
 
 
 class Sandboxed:
@@ -79,6 +96,8 @@ class Sandboxed:
         os.set_blocking(status_in, False)
         self._status = Watched(reactor, status_in, self._read_status)
         self._inner: Watched | None = None
+        self._inner_pid = 0
+        self._cost: tuple[float, int] | None = None
         self._exit_code: int | None = None
         self._waiting: list[Deferred[None]] = []
         self._killing = False
@@ -131,18 +150,20 @@ class Sandboxed:
                 outcome = problem
         self._forget()
         while self._inner is not None and self._inner.open:
-            # The outer process was killed from outside; the kernel is about to kill the inner one.
+            # Others of the job outlived its first process; the inner one dies with the outer, and they with it.
             waiter: Deferred[None] = Deferred(self._waiting.remove)
             self._waiting.append(waiter)
             try:
                 await waiter
             except CancelledError:
                 cancelled = True
+        self._reap_inner()
         if cancelled:
             raise CancelledError
         if isinstance(outcome, TooLarge):
             raise outcome
-        return Left(self._exit_code, outcome)
+        cpu, peak = self._cost or (outcome.cpu_seconds, outcome.peak_memory_bytes)
+        return Left(self._exit_code, outcome, cpu, peak)
 
     def _forget(self) -> None:
         """The outer process has ended: hear its last words and let go of what belonged to it."""
@@ -180,6 +201,7 @@ class Sandboxed:
                 if not self._is_inner(inner, document.get("pid-namespace")):
                     os.close(fd)
                     return
+                self._inner_pid = inner
                 self._inner = Watched(self._reactor, fd, self._inner_ended)
                 if self._killing:
                     self._kill_inner()
@@ -198,6 +220,15 @@ class Sandboxed:
         if self._inner is not None and self._inner.open:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._inner.fileno(), signal.SIGKILL)
+
+    def _reap_inner(self) -> None:
+        """Reap the inner process, which became ours when the outer ended without waiting for it."""
+        if self._inner_pid:
+            with suppress(ChildProcessError):
+                pid, _, usage = os.wait4(self._inner_pid, os.WNOHANG)
+                if pid:
+                    self._cost = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+            self._inner_pid = 0
 
     def _inner_ended(self) -> None:
         if self._inner is not None:
