@@ -45,7 +45,8 @@ def unsent_bytes(transport: Any) -> int:
 def _socket(transport: Any) -> socket.socket | None:
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
-    handle = getattr(transport, "getHandle", lambda: None)()
+    # getHandle would raise for a transport that is closed already.
+    handle = getattr(transport, "socket", None)
     if (
         isinstance(handle, socket.socket)
         and handle.fileno() >= 0

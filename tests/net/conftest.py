@@ -1,0 +1,37 @@
+"""Every test of this room ends without an unhandled failure."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+from twisted.logger import globalLogPublisher
+
+
+@pytest.fixture(autouse=True)
+def nothing_unhandled():
+    failures = []
+
+    def observe(event):
+        if event.get("log_failure") is not None:
+            failures.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield
+    gc.collect()
+    globalLogPublisher.removeObserver(observe)
+    assert [event["log_failure"].getTraceback() for event in failures] == []
+
+
+@pytest.fixture
+def events():
+    """The (event name, event) pairs logged by the test."""
+    found = []
+
+    def observe(event):
+        if event.get("event"):
+            found.append((event["event"], event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
