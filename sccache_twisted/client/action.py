@@ -9,131 +9,88 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from sccache_twisted.client.calls import Call
 from sccache_twisted.client.inputs.gather import Gathered
-from sccache_twisted.client.inputs.memo import Changed, FileMemo
-from sccache_twisted.client.inputs.walk import Walk
 from sccache_twisted.compilers.colour import colour_args
 from sccache_twisted.compilers.environment import travelling
-from sccache_twisted.compilers.native import NotUnderstood, Plan, parse_commands, plan, query_args, shell_script
+from sccache_twisted.compilers.native import NotUnderstood, parse_commands, plan, query_args
 from sccache_twisted.interfaces import IProcessRunner
-from sccache_twisted.model import Action, Compilation, Digest, Input, RunsLocally
-from sccache_twisted.toolchains.elf import read_elf
+from sccache_twisted.model import JOB_TEMPORARY, Action, Compilation, Digest, RunsLocally
 
 _OUTPUT_LIMIT = 4 << 20
-_SHELL = b"/bin/sh"
-_IN_EVERY_TOOLCHAIN = (b"libc.so", b"ld-linux", b"ld64", b"ld.so", b"linux-vdso")
+
+Step = tuple[bytes, tuple[bytes, ...]]
+"""An absolute path and the words to run it with."""
 
 
 @frozen
 class Command:
-    """What is run: the program, its words, files that it leaves behind besides the outputs, what the driver said."""
+    """What is run, one step after the other, and what the driver itself had to say before."""
 
-    executable: bytes
-    argv: tuple[bytes, ...]
-    leftovers: tuple[bytes, ...] = ()
+    steps: tuple[Step, ...]
     said: bytes = b""
-    inputs: tuple[Input, ...] = field(default=(), repr=False)
 
 
-class ActionMaker:
-    """Makes actions; asks drivers for their own steps where it must."""
-
-    def __init__(self, runner: IProcessRunner, memo: FileMemo) -> None:
-        self._runner = runner
-        self._memo = memo
-        self._shell: tuple[Input, ...] | None = None
-
-    async def command(
-        self, call: Call, compilation: Compilation, cwd: bytes, main_output: bytes
-    ) -> Command | RunsLocally:
-        """The command of a compilation. ``main_output``: the physical path of the object."""
-        args = (*compilation.args, *colour_args(compilation, call.stderr_is_tty, call.env))
-        compiler = compilation.compiler
-        if not compilation.native:
-            return Command(compiler.executable, (compiler.argv0, *args))
-        try:
-            asked = query_args(evolve(compilation, args=args))
-            said = await self._runner.run(
-                [compiler.argv0, *asked],
-                executable=compiler.executable,
-                cwd=cwd,
-                env=call.env,
-                umask=0o077,
-                limit=_OUTPUT_LIMIT,
-            )
-            temporary = call.env.get(b"TMPDIR", b"/tmp").rstrip(b"/")
-            steps = plan(parse_commands(said.stderr), (temporary, b"/tmp"), main_output + b".step")
-        except NotUnderstood as problem:
-            return RunsLocally("native_unknown", str(problem))
-        if said.status != 0:
-            return RunsLocally("native_unknown", f"the driver's -### ended with status {said.status}.")
-        return await self._sequence(steps, _driver_messages(compiler.argv0, said.stderr))
-
-    async def _sequence(self, steps: Plan, said: bytes) -> Command | RunsLocally:
-        if len(steps.steps) == 1 and steps.steps[0][0].startswith(b"/"):
-            return Command(steps.steps[0][0], steps.steps[0], steps.intermediates, said)
-        if self._shell is None:
-            shell = await self._shell_inputs()
-            if shell is None:
-                return RunsLocally("native_unknown", "/bin/sh, which runs the driver's steps, can't be sent along.")
-            self._shell = shell
-        argv = (b"sh", b"-c", shell_script(steps.steps))
-        return Command(_SHELL, argv, steps.intermediates, said, self._shell)
-
-    async def _shell_inputs(self) -> tuple[Input, ...] | None:
-        """The shell with its links and libraries; what every toolchain holds is left to the toolchain."""
-        elf = read_elf(_SHELL)
-        libraries: list[bytes] = []
-        if elf is not None and elf.interpreter:
-            listed = await self._runner.run(
-                [elf.interpreter, b"--list", _SHELL],
-                executable=elf.interpreter,
-                cwd=b"/",
-                env={b"LC_ALL": b"C"},
-                umask=0o077,
-                limit=_OUTPUT_LIMIT,
-            )
-            words = [line.split() for line in listed.stdout.splitlines()]
-            libraries = [word for line in words for word in line if word.startswith(b"/")]
-        walk = Walk()
-        files: dict[bytes, Input] = {}
-        for path in (_SHELL, *libraries):
-            if os.path.basename(path).startswith(_IN_EVERY_TOOLCHAIN):
-                continue
-            found = walk.file(path)
-            if found is None:
-                return None
-            try:
-                files[found[0]] = self._memo.facts(*found).input
-            except (Changed, OSError):
-                return None
-        return (*walk.inputs(), *files.values())
+async def command_of(runner: IProcessRunner, call: Call, compilation: Compilation, cwd: bytes) -> Command | RunsLocally:
+    """The command of a compilation; for this machine's processor the driver is asked for its own steps."""
+    args = (*compilation.args, *colour_args(compilation, call.stderr_is_tty, call.env))
+    compiler = compilation.compiler
+    if not compilation.native:
+        return Command(((compiler.executable, (compiler.argv0, *args)),))
+    try:
+        asked = query_args(evolve(compilation, args=args))
+        said = await runner.run(
+            [compiler.argv0, *asked],
+            executable=compiler.executable,
+            cwd=cwd,
+            env=call.env,
+            umask=0o077,
+            limit=_OUTPUT_LIMIT,
+        )
+        temporary = call.env.get(b"TMPDIR", b"").rstrip(b"/")
+        steps = plan(parse_commands(said.stderr), (temporary, b"/tmp"), JOB_TEMPORARY + b"/step").steps
+    except NotUnderstood as problem:
+        return RunsLocally("native_unknown", str(problem))
+    if said.status != 0:
+        return RunsLocally("native_unknown", f"the driver's -### ended with status {said.status}.")
+    programs = [_program(words[0], cwd, call.env) for words in steps]
+    found = tuple((program, words) for program, words in zip(programs, steps, strict=True) if program)
+    if len(found) < len(steps):
+        return RunsLocally("native_unknown", "a program that the driver would run is not in PATH.")
+    return Command(found, _driver_messages(compiler.argv0, said.stderr))
 
 
 def make_action(
     call: Call, command: Command, gathered: Gathered, toolchain: Digest, cwd: bytes, env: Mapping[bytes, bytes]
 ) -> Action:
     """The action that a worker gets."""
+    (executable, argv), *then = command.steps
     return Action(
         toolchain=toolchain,
-        executable=command.executable,
-        argv=command.argv,
+        executable=executable,
+        argv=argv,
         cwd=cwd,
         env=travelling(env),
-        inputs=_merged(gathered.inputs, command.inputs),
-        outputs=(*gathered.outputs, *command.leftovers),
+        inputs=gathered.inputs,
+        outputs=gathered.outputs,
         umask=call.umask,
+        then=tuple(then),
     )
 
 
-def _merged(inputs: tuple[Input, ...], more: tuple[Input, ...]) -> tuple[Input, ...]:
-    if not more:
-        return inputs
-    known = {item.path for item in inputs}
-    return (*inputs, *(item for item in more if item.path not in known))
+def _program(name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> bytes:
+    """What the driver's execvp would run; empty if there is nothing."""
+    if name.startswith(b"/"):
+        return name
+    if b"/" in name:
+        return cwd.rstrip(b"/") + b"/" + name
+    for directory in env.get(b"PATH", b"/bin:/usr/bin").split(b":"):
+        path = directory + b"/" + name
+        if path.startswith(b"/") and os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return b""
 
 
 def _driver_messages(argv0: bytes, chatter: bytes) -> bytes:

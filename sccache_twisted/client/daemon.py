@@ -136,10 +136,11 @@ class LauncherProtocol(Protocol):
         )
         stranger = self._stranger()
         if stranger:
-            executable = daemon.pipeline.resolve(call)
-            if executable is None:
+            found = daemon.pipeline.resolve(call)
+            if found is None:
                 raise Malformed(stranger)
-            return messages.RunYourself(executable, call.argv, stranger)
+            executable, argv0 = found
+            return messages.RunYourself(executable, (argv0, *call.argv[1:]), stranger)
         decision = await daemon.pipeline.decide(call)
         match decision:
             case Answered(status, stdout, stderr):

@@ -9,6 +9,7 @@ import os
 import platform
 import stat
 from collections.abc import Mapping, Sequence
+from enum import Enum
 
 from attrs import frozen
 
@@ -24,6 +25,14 @@ _OUTPUT_LIMIT = 1 << 20
 _MOST_REMEMBERED = 4096
 
 Signature = tuple[int, int, int, int, int]
+
+
+class Program(Enum):
+    """What stands at a path."""
+
+    NONE = "no program"
+    OURSELVES = "the launcher"
+    REAL = "another program"
 
 
 @frozen
@@ -44,20 +53,25 @@ class CompilerFinder:
         self._more_names = frozenset(map(os.fsencode, more_names))
         self._known: dict[bytes, _Known] = {}
 
-    def resolve(self, name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> bytes | None:
-        """The absolute path of the program that a name means to the caller; None if there is none but ourselves.
+    def resolve(self, name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, bytes] | None:
+        """The absolute path of the program that a name means to the caller, and by which name to call it.
 
-        Symbolic links are not followed: compilers look at the name that they were called by.
+        None if there is no such program but ourselves. Symbolic links are not followed: compilers look at the name
+        that they were called by. gcc looks for itself on PATH by that name, and must not find us: behind a link to
+        ourselves it is called by its path.
         """
         if b"/" in name:
             path = name if name.startswith(b"/") else cwd.rstrip(b"/") + b"/" + name
-            return path if self._is_program(path) else None
+            return (path, name) if self._is_program(path) is Program.REAL else None
+        passed_over = False
         for directory in env.get(b"PATH", _DEFAULT_PATH).split(b":"):
             path = (directory or b".") + b"/" + name
             if not path.startswith(b"/"):
                 path = cwd.rstrip(b"/") + b"/" + path
-            if self._is_program(path):
-                return path
+            program = self._is_program(path)
+            if program is Program.REAL:
+                return path, path if passed_over else name
+            passed_over = passed_over or program is Program.OURSELVES
         return None
 
     def may_compile(self, executable: bytes) -> bool:
@@ -102,18 +116,18 @@ class CompilerFinder:
             cplusplus=name is not None and name.cplusplus,
         )
 
-    def _is_program(self, path: bytes) -> bool:
+    def _is_program(self, path: bytes) -> Program:
         try:
             found = os.stat(path)
         except OSError:
-            return False
+            return Program.NONE
         if not stat.S_ISREG(found.st_mode) or not os.access(path, os.X_OK):
-            return False
+            return Program.NONE
         signature = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         known = self._known.get(path)
         if known is None or known.signature != signature:
             known = self._known[path] = _Known(signature, launcher=_is_launcher(path))
-        return not known.launcher
+        return Program.OURSELVES if known.launcher else Program.REAL
 
 
 def file_signature(path: bytes) -> Signature:

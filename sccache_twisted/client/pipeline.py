@@ -10,10 +10,10 @@ import os
 import stat
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.threads import deferToThreadPool
 
-from sccache_twisted.client.action import ActionMaker, Command, make_action
+from sccache_twisted.client.action import Command, command_of, make_action
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, RunHere, apparent_cwd
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.fallback import FellBack, InputChanged
@@ -78,16 +78,19 @@ class Pipeline:
         self._toolchains = toolchains
         self._dispatcher = dispatcher
         self._memo = FileMemo()
-        self._actions = ActionMaker(runner, self._memo)
+        self._runner = runner
         self._log = EventLog.of("client.pipeline")
         self.statistics = statistics
 
     async def decide(self, call: Call) -> Decision:
         """What becomes of a call. Cancelling stops everything that is done for it, here and elsewhere."""
         self.statistics.compile_requests += 1
-        executable = self.resolve(call)
-        if executable is None:
+        found = self.resolve(call)
+        if found is None:
             return _not_found(call)
+        executable, argv0 = found
+        if argv0 != call.argv[0]:
+            call = evolve(call, argv=(argv0, *call.argv[1:]))
         compiler = None
         if self._finder.may_compile(executable):
             compiler = await self._finder.identify(executable, call.argv[0], call.cwd, call.env)
@@ -113,8 +116,8 @@ class Pipeline:
             self.statistics.forced_recaches += 1
         return await self._compile(call, parsed, cwd, places)
 
-    def resolve(self, call: Call) -> bytes | None:
-        """The program that a call names; None if there is none but ourselves."""
+    def resolve(self, call: Call) -> tuple[bytes, bytes] | None:
+        """The program that a call names, and the name to call it by; None if there is none but ourselves."""
         return self._finder.resolve(call.argv[0], call.cwd, call.env) if call.argv else None
 
     def _not_cacheable(self, call: Call, executable: bytes, reason: str) -> ExecHere:
@@ -132,8 +135,8 @@ class Pipeline:
         earlier: dict[bytes, Signature] | None = None
         for _ in range(2):
             listed = await self._lister.list(compilation, cwd, call.env)
-            if listed is None:
-                self._count_local(compilation, RunsLocally("preprocessor_error"))
+            if isinstance(listed, RunsLocally):
+                self._count_local(compilation, listed)
                 return ExecHere(compilation.compiler.executable, call.argv, "preprocessor_error")
             try:
                 return await self._distribute(self._dispatcher, call, compilation, cwd, places, listed, earlier)
@@ -159,7 +162,7 @@ class Pipeline:
         if isinstance(prepared, RunsLocally):
             return self._here(call, compilation, prepared)
         gathered, toolchain = prepared.gathered, prepared.toolchain
-        command = await self._actions.command(call, compilation, cwd, gathered.outputs[0])
+        command = await command_of(self._runner, call, compilation, cwd)
         if isinstance(command, RunsLocally):
             return self._here(call, compilation, command)
         action = make_action(call, command, gathered, toolchain.digest, cwd, call.env)

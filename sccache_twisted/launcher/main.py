@@ -53,7 +53,7 @@ def run() -> NoReturn:
 def compile_here_or_there(argv: list[bytes], environ: Environment, here: bytes) -> NoReturn:
     """Let the daemon answer for a command line, or run it."""
     if environ.get(GUARD):
-        execute(resolve(argv[0], environ), argv, environ)
+        execute(*resolve(argv, environ), environ)
     try:
         connection = connect(environ, here)
         try:
@@ -236,16 +236,24 @@ def knock(path: bytes) -> _socket.socket | None:
 # --- running programs ------------------------------------------------------------------------------
 
 
-def resolve(name: bytes, environ: Environment) -> bytes:
-    """The program that ``name`` means, never ourselves nor one that already called us; empty if there is none."""
+def resolve(argv: list[bytes], environ: Environment) -> tuple[bytes, list[bytes]]:
+    """The program that a command means, never ourselves nor one that already called us, and the words to run it with.
+
+    The program is empty if there is none. gcc looks for itself on PATH by the name that it was called by, and must not
+    find us: behind a link to ourselves it is called by its path.
+    """
     running = environ.get(GUARD, b"").split(b":")
+    name = argv[0]
     if b"/" in name:
-        return b"" if is_launcher(name) else name
+        return b"" if is_launcher(name) else name, argv
+    passed_over = False
     for directory in environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin").split(b":"):
         candidate = (directory or b".") + b"/" + name
-        if candidate not in running and is_program(candidate) and not is_launcher(candidate):
-            return candidate
-    return b""
+        if is_program(candidate):
+            if candidate not in running and not is_launcher(candidate):
+                return candidate, [candidate, *argv[1:]] if passed_over else argv
+            passed_over = True
+    return b"", argv
 
 
 def is_program(path: bytes) -> bool:

@@ -247,7 +247,7 @@ def alone(argv: list[bytes], environ: main.Environment, why: str) -> NoReturn:
         take_slot(environ)
     except (OSError, main.Lost) as problem:
         note(environ, f"no local slots: {problem}")
-    main.execute(main.resolve(argv[0], environ), argv, environ)
+    main.execute(*main.resolve(argv, environ), environ)
 
 
 def note(environ: main.Environment, sentence: str) -> None:

@@ -6,6 +6,7 @@ seconds, except ``mtime_ns``.
 """
 
 from sccache_twisted.model.action import (
+    JOB_TEMPORARY,
     Action,
     ActionResult,
     DirectoryInput,
@@ -43,6 +44,7 @@ from sccache_twisted.model.identity import (
 from sccache_twisted.model.placement import Address, Allocation, AllocationRequest, Beat, ClusterFigures, WorkerCard
 
 __all__ = [
+    "JOB_TEMPORARY",
     "SERVER_DOMAIN",
     "Action",
     "ActionResult",

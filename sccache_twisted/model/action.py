@@ -11,6 +11,10 @@ from attrs import frozen
 from sccache_twisted.model.identity import Digest
 
 
+JOB_TEMPORARY = b"/.sccache-twisted/tmp"
+"""The directory for temporary files in a job's world, where nothing of the client's can be."""
+
+
 @frozen
 class FileInput:
     """A regular file: its content by digest, and what the compiler can see of its inode."""

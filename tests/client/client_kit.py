@@ -51,8 +51,8 @@ async def listed(
     memo: FileMemo | None = None,
     arrival_ns: int | None = None,
     tries: int = 2,
-) -> Gathered | RunsLocally | None:
-    """List and gather as the pipeline does, at most ``tries`` times; None when the preprocessor failed."""
+) -> Gathered | RunsLocally:
+    """List and gather as the pipeline does, at most ``tries`` times."""
     env = env or env_of()
     compilation = understood(compiler, words, cwd, env)
     lister = Lister(ProcessRunner(reactor), 2)
@@ -62,8 +62,8 @@ async def listed(
     try:
         for left in reversed(range(tries)):
             found = await lister.list(compilation, os.fsencode(cwd), env)
-            if found is None:
-                return None
+            if isinstance(found, RunsLocally):
+                return found
             dependencies, search = found.read(compilation)
             question = Question(
                 compilation, os.fsencode(cwd), dependencies, search, arrival_ns, found.began_ns, earlier
@@ -81,7 +81,7 @@ async def listed(
     raise AssertionError("no try was allowed")
 
 
-def by_path(gathered: Gathered | RunsLocally | None) -> SimpleNamespace:
+def by_path(gathered: Gathered | RunsLocally) -> SimpleNamespace:
     assert isinstance(gathered, Gathered), gathered
     return SimpleNamespace(
         files={os.fsdecode(item.path) for item in gathered.inputs if isinstance(item, FileInput)},

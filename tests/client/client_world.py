@@ -21,7 +21,7 @@ from sccache_twisted.client.pipeline import Pipeline
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.interfaces import Finished, IBlobSource, IDispatcher, RemoteRun
-from sccache_twisted.model import Action, ActionResult, JobFigures, JobId, OutputFile, mint_server_id
+from sccache_twisted.model import JOB_TEMPORARY, Action, ActionResult, JobFigures, JobId, OutputFile, mint_server_id
 from sccache_twisted.net.processes import ProcessRunner
 from sccache_twisted.toolchains import ToolchainCache
 
@@ -54,29 +54,34 @@ class World:
 
 
 def run(action: Action) -> ActionResult:
+    """All steps of an action in a root made for it; argv[0] is the program's path, which changes no object."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         rebuilt(Gathered(action.inputs, action.outputs), root)
-        command = ["bwrap", "--bind", str(root), "/"]
-        for directory in (*TOOLCHAIN, "/usr/lib64"):
-            if os.path.isdir(directory):
-                command += ["--ro-bind", directory, directory]
-        command += ["--dev", "/dev", "--chdir", os.fsdecode(action.cwd), "--clearenv"]
-        for name, value in (*action.env, (b"PWD", action.cwd)):
-            command += ["--setenv", os.fsdecode(name), os.fsdecode(value)]
-        command += ["--argv0", os.fsdecode(action.argv[0])] if _knows_argv0() else []
-        command += ["--", os.fsdecode(action.executable), *map(os.fsdecode, action.argv[1:])]
-        ended = subprocess.run(command, capture_output=True, check=False, umask=action.umask)
+        Path(f"{root}{os.fsdecode(JOB_TEMPORARY)}").mkdir(parents=True)
+        stdout = stderr = b""
+        status = 0
+        for executable, argv in ((action.executable, action.argv), *action.then):
+            command = ["bwrap", "--bind", str(root), "/"]
+            for directory in (*TOOLCHAIN, "/usr/lib64"):
+                if os.path.isdir(directory):
+                    command += ["--ro-bind", directory, directory]
+            command += ["--dev", "/dev", "--chdir", os.fsdecode(action.cwd), "--clearenv"]
+            for name, value in (*action.env, (b"PWD", action.cwd)):
+                command += ["--setenv", os.fsdecode(name), os.fsdecode(value)]
+            command += ["--", os.fsdecode(executable), *map(os.fsdecode, argv[1:])]
+            ended = subprocess.run(command, capture_output=True, check=False, umask=action.umask)
+            stdout += ended.stdout
+            stderr += ended.stderr
+            status = ended.returncode
+            if status:
+                break
         outputs = []
         for path in action.outputs:
             place = f"{temporary}{os.fsdecode(path)}"
             if os.path.isfile(place):
                 outputs.append(OutputFile(path, Path(place).read_bytes(), os.stat(place).st_mode & 0o777))
-        return ActionResult(ended.returncode, ended.stdout, ended.stderr, tuple(outputs))
-
-
-def _knows_argv0() -> bool:
-    return b"--argv0" in subprocess.run(["bwrap", "--help"], capture_output=True, check=False).stdout
+        return ActionResult(status, stdout, stderr, tuple(outputs))
 
 
 class Bench:

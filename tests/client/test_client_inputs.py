@@ -18,6 +18,7 @@ from sccache_twisted.client.inputs import (
     Gathered,
     InputBlobs,
     InputsChanged,
+    Listed,
     Lister,
     Question,
     gather,
@@ -218,7 +219,10 @@ async def test_precompiled_header(tmp_path: Path) -> None:
 async def test_preprocessor_error(tmp_path: Path) -> None:
     """A listing that fails gives no inputs, so that the compiler itself can say what is wrong."""
     cwd = write(tmp_path, {"a.c": '#include "none.h"\n'})
-    assert await listed(GCC, ["-c", "a.c"], cwd) is None
+    found = await listed(GCC, ["-c", "a.c"], cwd)
+    assert isinstance(found, RunsLocally)
+    assert found.reason == "preprocessor_error"
+    assert "none.h: No such file" in found.sentence
 
 
 @pytest_twisted.ensureDeferred
@@ -311,7 +315,7 @@ async def test_time_macros(tmp_path: Path, text: str, env: dict[str, str], shown
     assert found.time_macros
     lister = Lister(ProcessRunner(reactor), 1)
     run = await lister.list(understood(GCC, ["-c", "a.c"], cwd), os.fsencode(cwd), env_of(**env))
-    assert run is not None
+    assert isinstance(run, Listed)
     assert run.shows_time() is shown
     run.forget()
     lister.close()

@@ -6,6 +6,7 @@ terminal. It speaks English, because its search path is read.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -19,13 +20,14 @@ from twisted.internet.defer import DeferredSemaphore
 
 from sccache_twisted.compilers.depfile import parse_depfile
 from sccache_twisted.compilers.searchpath import SearchPath, parse_search_path
-from sccache_twisted.interfaces import IProcessRunner
-from sccache_twisted.model import Compilation
+from sccache_twisted.interfaces import Finished, IProcessRunner
+from sccache_twisted.model import Compilation, RunsLocally
 
 _STREAM_LIMIT = 16 << 20
 _LARGEST_TEXT = 256 << 20
 _FAST_SCRATCH = b"/dev/shm"
 _CLOCK_REALTIME_COARSE = 5
+_YOUNG_SECONDS = 60.0
 _DATE = re.compile(rb'"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d \d{4}"')
 _TIME = re.compile(rb'"[0-2]\d:[0-5]\d:[0-6]\d"')
 
@@ -65,26 +67,64 @@ class Listed:
                     os.unlink(path)
 
 
+class Scratch:
+    """A directory for files that nobody else reads, in memory where that is possible, gone when we are.
+
+    It is locked for as long as its process lives; what dead processes left is removed by the next one.
+    """
+
+    def __init__(self) -> None:
+        fast = os.access(_FAST_SCRATCH, os.W_OK | os.X_OK)
+        base = _FAST_SCRATCH if fast else os.fsencode(tempfile.gettempdir())
+        prefix = b"sccache-twisted-%d-" % os.getuid()
+        for name in os.listdir(base):
+            if name.startswith(prefix):
+                _remove_abandoned(base + b"/" + name)
+        self.path = tempfile.mkdtemp(prefix=prefix, dir=base)
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        """Remove it with everything in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _remove_abandoned(path: bytes) -> None:
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        young = time.time() - os.fstat(lock).st_mtime < _YOUNG_SECONDS  # perhaps made, and not locked yet
+        if os.fstat(lock).st_uid == os.getuid() and not young:
+            shutil.rmtree(path, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)
+
+
 class Lister:
     """Runs preprocessors, ``slots`` at once, in a scratch directory of its own."""
 
     def __init__(self, runner: IProcessRunner, slots: int) -> None:
         self._runner = runner
         self._turns = DeferredSemaphore(slots)
-        base = _FAST_SCRATCH if os.access(_FAST_SCRATCH, os.W_OK | os.X_OK) else os.fsencode(tempfile.gettempdir())
-        self._scratch = tempfile.mkdtemp(prefix=b"sccache-twisted-", dir=base)
+        self._scratch = Scratch()
         self._runs = 0
 
     def close(self) -> None:
         """Remove the scratch directory."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.close()
 
-    async def list(self, compilation: Compilation, cwd: bytes, env: Mapping[bytes, bytes]) -> Listed | None:
-        """List a compilation's dependencies; None if the run failed. The files of the answer are the caller's."""
+    async def list(self, compilation: Compilation, cwd: bytes, env: Mapping[bytes, bytes]) -> Listed | RunsLocally:
+        """List a compilation's dependencies, or say why that failed. The files of the answer are the caller's."""
         if compilation.preprocessed:
             return Listed(b"", b"", b"", kernel_time_ns())
         self._runs += 1
-        base = self._scratch + b"/%d" % self._runs
+        base = self._scratch.path + b"/%d" % self._runs
         listed = Listed(base + b".d", base + b".i", b"", 0)
         compiler = compilation.compiler
         own = (b"-v", b"-E", b"-MD", b"-MF", listed.depfile, b"-o", listed.text)
@@ -105,7 +145,16 @@ class Lister:
             self._turns.release()
             if not good:
                 listed.forget()
-        return evolve(listed, chatter=ended.stderr, began_ns=began) if good else None
+        if not good:
+            return RunsLocally("preprocessor_error", _complaint(ended))
+        return evolve(listed, chatter=ended.stderr, began_ns=began)
+
+
+def _complaint(ended: Finished) -> str:
+    """The first error among what a preprocessor said."""
+    lines = ended.stderr.split(b"\n")
+    found = next((line for line in lines if b"error:" in line), b"")
+    return f"The preprocessor ended with status {ended.status}. {found[:500].decode('utf-8', 'replace')}".rstrip()
 
 
 def kernel_time_ns() -> int:
