@@ -73,8 +73,14 @@ class Watched:
         self._readable()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002 - the reactor's signature
-        """See IFileDescriptor."""
-        self.close()
+        """See IFileDescriptor. Looks rather than believes: the reactor may mean an earlier descriptor.
+
+        Events come in batches. One of them may end a process, whose descriptors are closed, and start another, whose
+        descriptors get the same numbers; the rest of the batch then speaks of the closed ones.
+        """
+        if self.open:
+            self._reactor.addReader(self)
+            self._readable()
 
     def close(self) -> None:
         """Stop watching and close; may be called again."""
@@ -180,6 +186,8 @@ class Child:
         self.kill()
 
     def _has_ended(self) -> None:
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return  # an event of an earlier descriptor with this number
         # Not reaped yet, so the group's number still is ours to signal.
         self.kill()
         self._pidfd.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from sccache_twisted.errors import TooLarge
 from sccache_twisted.net.processes import ProcessRunner, start
@@ -125,3 +125,15 @@ async def test_no_descriptor_is_left(reactor):
     done = await run(reactor, b"ls /proc/self/fd | wc -l")
     assert int(done.stdout) == 4  # 0, 1, 2 and the listing's own
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_after_the_other_in_one_turn(reactor):
+    """A process started where another's end was told reads its own streams, whatever events are left of the other's."""
+
+    async def series(number):
+        for _ in range(40):
+            done = await run(reactor, b"echo out; echo err >&2")
+            assert (done.status, done.stdout, done.stderr) == (0, b"out\n", b"err\n"), number
+
+    await gatherResults([Deferred.fromCoroutine(series(number)) for number in range(4)])
