@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -69,18 +70,21 @@ class Watched:
         return "process"
 
     def doRead(self) -> None:
-        """See IReadDescriptor."""
-        self._readable()
+        """See IReadDescriptor.
+
+        Looks rather than believes. Events come in batches: one of them may end a process, whose descriptors are
+        closed, and start another, whose descriptors get the same numbers; the rest of the batch speaks of the first.
+        """
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        if poll.poll(0):
+            self._readable()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002 - the reactor's signature
-        """See IFileDescriptor. Looks rather than believes: the reactor may mean an earlier descriptor.
-
-        Events come in batches. One of them may end a process, whose descriptors are closed, and start another, whose
-        descriptors get the same numbers; the rest of the batch then speaks of the closed ones.
-        """
+        """See IFileDescriptor. Called when all writers have gone, or said to have."""
         if self.open:
             self._reactor.addReader(self)
-            self._readable()
+            self.doRead()
 
     def close(self) -> None:
         """Stop watching and close; may be called again."""
@@ -186,8 +190,6 @@ class Child:
         self.kill()
 
     def _has_ended(self) -> None:
-        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return  # an event of an earlier descriptor with this number
         # Not reaped yet, so the group's number still is ours to signal.
         self.kill()
         self._pidfd.close()
