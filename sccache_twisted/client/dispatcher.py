@@ -273,18 +273,11 @@ class _Job:
         return self._done(allocation, result, dispatcher.clock.seconds() - began)
 
     async def _upload(self, allocation: Allocation) -> None:
+        # Whether it really travels for this job is known, and logged, below: another may be sending it already.
         clock = self._dispatcher.clock
         began = clock.seconds()
-        archive = self._archive()
-        await self._dispatcher.workers.upload_toolchain(allocation, self._action.toolchain, archive)
-        seconds = clock.seconds() - began
-        self._upload_seconds += seconds
-        self._emit(
-            events.TOOLCHAIN_SENT,
-            toolchain=self._action.toolchain,
-            bytes=os.stat(archive).st_size,
-            seconds=seconds,
-        )
+        await self._dispatcher.workers.upload_toolchain(allocation, self._action.toolchain, self._archive())
+        self._upload_seconds += clock.seconds() - began
 
     def _done(self, allocation: Allocation, result: ActionResult, seconds: float) -> RemoteRun:
         dispatcher = self._dispatcher
