@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -166,9 +167,39 @@ class Cluster:
         self._remember(told)
         return told
 
-    def stats(self) -> Stats:
-        """The client daemon's counters."""
-        return Stats(json.loads(self._run(*self.launcher, "--show-stats", "--stats-format", "json")))
+    def busy_slots(self) -> int:
+        """How many slots the scheduler knows to be taken; asked of its page, which takes no command's start-up time."""
+        ready = json.loads((self.directory / "scheduler.ready").read_text(encoding="utf-8"))
+        with urllib.request.urlopen(f"http://{ready['http']}/status", timeout=5) as answer:
+            return sum(worker["running"] for worker in json.load(answer)["workers"])
+
+    @contextlib.contextmanager
+    def another_client(self, name: str, extra: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+        """The environment of one more client: its own configuration, socket, store of toolchains and log, ``name``."""
+        place = Path(self.env["SCCACHE_SERVER_UDS"]).parent / name
+        place.mkdir()
+        configuration = place / "client.toml"
+        configuration.touch(mode=0o600)
+        configuration.write_bytes((self.directory / "client.toml").read_bytes())
+        environment = {
+            **self.env,
+            "SCCACHE_CONF": str(configuration),
+            "SCCACHE_SERVER_UDS": str(place / "daemon.sock"),
+            "SCCACHE_DIR": str(place / "cache"),
+            "SCCACHE_DIST_CACHE_DIR": str(place / "toolchains"),
+            "SCCACHE_ERROR_LOG": str(self.directory / "logs" / f"{name}.log"),
+            **(extra or {}),
+        }
+        try:
+            yield environment
+        finally:
+            # It may never have been started.
+            with contextlib.suppress(ClusterFailed):
+                self._run(*self.launcher, "--stop-server", env=environment)
+
+    def stats(self, env: Mapping[str, str] | None = None) -> Stats:
+        """The counters of the client daemon, or of another one's by its environment."""
+        return Stats(json.loads(self._run(*self.launcher, "--show-stats", "--stats-format", "json", env=env)))
 
     def zero_stats(self) -> None:
         """Set the client daemon's counters to nought."""
@@ -211,12 +242,12 @@ class Cluster:
     def _command(self, verb: str, *words: str) -> str:
         return self._run(str(PROGRAM), "cluster", verb, "--dir", str(self.directory), *words)
 
-    def _run(self, *argv: str) -> str:
+    def _run(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
         # Files, not pipes: a background process that inherited a pipe would keep this call waiting for its end.
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             done = subprocess.run(
                 argv,
-                env=self.env,
+                env=self.env if env is None else env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

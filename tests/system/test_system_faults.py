@@ -1,0 +1,124 @@
+"""Processes killed or stopped in the middle of a build: the client's daemon, a worker.
+
+Every test proves from logs and processes that the fault hit jobs whose compilers ran at that moment.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from support import jobs
+from support.cluster import Cluster, wait_for
+from support.processes import compilers_below, tenants, with_variable, with_words
+from support.sampler import LocalCompilers
+from support.small import running, slow_tree
+from support.trees import differences, snapshot
+
+# A unit compiles for about half a second: long enough to be hit, with several on their way at once.
+SPINS = 60_000
+UNITS = 16
+JOBS = 8
+LOCAL_SLOTS = 2
+TRANSPORT = {"connection_failed", "silence"}
+IMPATIENCE = "\n[timers]\nsilence_seconds = 4\n"
+
+
+@pytest.fixture
+def cluster():
+    """Three workers with two slots each, and a client that gives a silent worker up after four seconds."""
+    with Cluster(3, slots=2, extra={"SCCACHE_LOG": "debug", "SCCACHE_LOCAL_SLOTS": str(LOCAL_SLOTS)}) as started:
+        with (started.directory / "client.toml").open("a", encoding="utf-8") as configuration:
+            configuration.write(IMPATIENCE)
+        yield started
+
+
+def test_killed_daemon(cluster, tmp_path):
+    """Launchers under way compile for themselves in the local slots, and the next one starts a new daemon.
+
+    What ran for them on workers dies, so no orphan can write an output, and the build ends as without the fault.
+    """
+    tree = slow_tree(tmp_path / "tree", UNITS)
+    plain = tree.build_aside(tmp_path / "plain", "-j2", f"SPINS={SPINS}")
+    before = snapshot(tree.root)
+    workers = [worker.pid for worker in cluster.status().workers.values()]
+    with LocalCompilers(f"SPINS={SPINS}", workers) as here, running(_make(cluster, tree)) as make:
+        wait_for(lambda: len(_running(cluster)) >= 4, "four compilers run on workers", timeout=60)
+        remote = _pids(workers)
+        hit = _running(cluster)
+        (killed,) = _daemons(cluster)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: not remote & _pids(workers), "what ran on the workers is dead", timeout=2.0)
+        said = make.communicate(timeout=120)[0].decode("utf-8", "replace")
+    assert make.returncode == 0, said
+    assert len(hit) >= 2
+    assert remote
+    assert tenants(tree.root) == []
+    assert differences(plain, tree.aside(before, tmp_path / "ours")) == []
+    lonely = Path(cluster.env["SCCACHE_SERVER_UDS"] + ".log").read_text(encoding="utf-8").count("the daemon went away")
+    assert len(hit) <= lonely <= JOBS
+    assert len(here.seen) == lonely
+    assert 1 <= here.most <= LOCAL_SLOTS
+    (successor,) = _daemons(cluster)
+    assert successor != killed
+    stats = cluster.stats()
+    assert stats.local_compiles == {}
+    assert sum(stats.dist_compiles.values()) >= UNITS - JOBS - len(hit)
+    assert sum(stats.dist_compiles.values()) >= 1
+    wait_for(lambda: cluster.busy_slots() == 0, "every slot is free", timeout=5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["KILL", "STOP"])
+def test_lost_worker(cluster, tmp_path, number):
+    """Of three workers one is killed or stopped: its jobs run elsewhere, and none of them on the client."""
+    tree = slow_tree(tmp_path / "tree", UNITS)
+    plain = tree.build_aside(tmp_path / "plain", "-j2", f"SPINS={SPINS}")
+    before = snapshot(tree.root)
+    victim = cluster.status().workers["worker-2"]
+    with running(_make(cluster, tree)) as make:
+        wait_for(lambda: len(_running(cluster, victim.server_id)) == victim.slots, "the victim works", timeout=60)
+        remote = _pids([victim.pid])
+        hit = _running(cluster, victim.server_id)
+        os.kill(victim.pid, number)
+        if number == signal.SIGKILL:
+            wait_for(lambda: not remote & _alive(remote), "its compilers are dead with it", timeout=2.0)
+        said = make.communicate(timeout=120)[0].decode("utf-8", "replace")
+    assert make.returncode == 0, said
+    assert differences(plain, tree.aside(before, tmp_path / "ours")) == []
+    events = cluster.log_events("client")
+    failed = jobs.attempts(events, "job_failed")
+    struck = hit.keys() & failed.keys()
+    assert remote
+    assert struck, "the jobs had ended before the fault came"
+    assert {failed[attempt]["code"] for attempt in struck} <= TRANSPORT
+    done = {job: (attempt, event) for (job, attempt), event in jobs.attempts(events, "job_done").items()}
+    for job, attempt in struck:
+        last, event = done[job]
+        assert last > attempt
+        assert event["server_id"] != victim.server_id
+    assert len(done) == UNITS
+    stats = cluster.stats()
+    assert stats.local_compiles == {}
+    assert stats.dist_retries >= len(struck)
+    assert sum(stats.dist_compiles.values()) == UNITS
+
+
+def _make(cluster, tree):
+    return tree.make(f"-j{JOBS}", f"CXX={cluster.launcher[0]} g++", f"SPINS={SPINS}", env=cluster.env)
+
+
+def _running(cluster, server_id=None):
+    return jobs.running(cluster.log_events("client"), server_id)
+
+
+def _pids(workers):
+    return {process.pid for worker in workers for process in compilers_below(worker)}
+
+
+def _alive(pids):
+    return {pid for pid in pids if os.path.exists(f"/proc/{pid}")}
+
+
+def _daemons(cluster):
+    socket = cluster.env["SCCACHE_SERVER_UDS"]
+    return set(with_words(b"sccache-client")) & set(with_variable("SCCACHE_SERVER_UDS", socket))
