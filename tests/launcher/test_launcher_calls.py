@@ -151,10 +151,12 @@ def test_killed_compiler(shared: Installation, tmp_path: Path) -> None:
 
 def test_signal_is_passed_on(shared: Installation, tmp_path: Path) -> None:
     """SIGTERM to a launcher ends the compiler that runs for it, and the launcher dies of it as well."""
-    environ = fake_compiler(
-        tmp_path,
-        'trap "echo ended > $FAKE_DIR/ended; exit 1" TERM\necho $$ > "$FAKE_DIR/pid"\nwhile :; do read x < "$FAKE_DIR/fifo"; done',
+    body = (
+        'trap "echo ended > $FAKE_DIR/ended; exit 1" TERM\n'
+        'echo $$ > "$FAKE_DIR/pid"\n'
+        'while :; do read x < "$FAKE_DIR/fifo"; done'
     )
+    environ = fake_compiler(tmp_path, body)
     os.mkfifo(tmp_path / "fifo")
     launcher = shared.start("gcc", "-c", "a.c", cwd=source(tmp_path / "src"), env=environ)
     wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), "the compiler")
