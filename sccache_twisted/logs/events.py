@@ -164,4 +164,5 @@ class EventLog:
     ) -> None:
         """Log an event."""
         if event.rank >= _least_rank:
-            emit(self.log, event, attempt=attempt, server_id=server_id, **{**self.bound, **fields})
+            ids = {"server_id": server_id} if server_id is not None else {}
+            emit(self.log, event, attempt=attempt, **{**self.bound, **fields, **ids})
