@@ -261,7 +261,7 @@ def _wait_until(fact: Callable[[], bool], what: str, home: Home, started: _Start
                 raise UserError(f"{name} ended at its start.{_last_words(home, name)}")
         if time.monotonic() > deadline:
             raise InternalError(f"Waited {READY_SECONDS:.0f} s for {what} in vain; see {home.root / 'logs'}.")
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def _last_words(home: Home, name: str) -> str:

@@ -20,7 +20,6 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from sccache_twisted import __version__
 from sccache_twisted.config import LogSettings
 from sccache_twisted.config.files import read_settings
 from sccache_twisted.errors import ConfigError, SccacheTwistedError
@@ -129,7 +128,6 @@ class Process(service.MultiService):
             self._refuse(error)
         except (CannotListenError, OSError) as error:
             self._refuse(ConfigError(f"{error}."))
-        self._log.emit(events.STARTED, version=__version__)
         self._reactor.callWhenRunning(self._take_signals)
 
     def failed(self, failure: Failure) -> None:

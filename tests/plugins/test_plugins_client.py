@@ -40,7 +40,7 @@ def test_it_says_when_it_is_ready_and_answers(tmp_path, uds):
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["event"] for line in lines if line["event"] in {"started", "stopping"}] == ["started", "stopping"]
+    assert [line["event"] for line in lines if line["event"] in {"listening", "stopping"}] == ["listening", "stopping"]
     assert not any("traceback" in line for line in lines)
 
 
