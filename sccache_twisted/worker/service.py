@@ -99,7 +99,10 @@ class WorkerService(service.Service):
         self._tls = None if settings.insecure else ServerTLS(self._identity)
         self._log = EventLog.of("sccache_twisted.worker", role="worker", server_id=self.server_id)
         addresses = [SchedulerAddress.parse(text, insecure=settings.insecure) for text in settings.schedulers]
-        self._public = Address.parse(settings.public) if settings.public else None
+        try:
+            self._public = Address.parse(settings.public) if settings.public else None
+        except ValueError as error:
+            raise ConfigError(f"worker.public: {error}.") from error
         token = read_token(settings.token, settings.token_file)
         self._told: list[_Told] = []
         self._draining: Deferred[None] | None = None
