@@ -224,6 +224,9 @@ def knock(path: bytes) -> _socket.socket | None:
         return None
     except OSError as problem:
         connection.close()
+        if len(path) > 107:
+            longer = f"the socket path {path!r} has {len(path)} bytes, more than 107"
+            raise Lost(f"{longer}: set SCCACHE_SERVER_UDS to a shorter one") from problem
         raise Lost(f"{path!r}: {problem}") from problem
     credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     owner = int.from_bytes(credentials[4:8], sys.byteorder)

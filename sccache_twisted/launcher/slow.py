@@ -43,8 +43,6 @@ ONE_CALL_ONLY = (
 
 def start(path: bytes, environ: main.Environment, here: bytes) -> _socket.socket:
     """Start the daemon unless another launcher is just doing so, and connect to it; Lost after ten seconds."""
-    if len(path) > 107:
-        raise main.Lost(f"the socket path {path!r} is longer than 107 bytes; set SCCACHE_SERVER_UDS")
     if os.path.dirname(path) == main.home_directory(environ):
         private_directory(os.path.dirname(path))
     deadline = time.monotonic() + START_SECONDS
@@ -253,9 +251,12 @@ def alone(argv: list[bytes], environ: main.Environment, why: str) -> NoReturn:
 def note(environ: main.Environment, sentence: str) -> None:
     """Add a line to the daemon's log, if there is a place for it."""
     line = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} [launcher#info] pid {os.getpid()}: {sentence}\n"
+    path = main.socket_path(environ)
     try:
-        log = open_log(main.socket_path(environ))
-    except OSError:
+        if os.path.dirname(path) == main.home_directory(environ):
+            private_directory(os.path.dirname(path))
+        log = open_log(path)
+    except (OSError, main.Lost):
         return
     os.write(log, line.encode("utf-8", "replace"))
     os.close(log)
