@@ -95,8 +95,8 @@ class LauncherProtocol(Protocol):
     def drop(self) -> None:
         """End the connection."""
         if self._open and self.transport is not None:
-            # Not abortConnection: the reactor's unix transports call it so, their interface does not.
-            self.transport.loseConnection()
+            # A launcher that is stopped reads nothing: waiting for it to take what is left could last for ever.
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # a unix server's transport
 
     def _received(self, message: messages.Message) -> None:
         match message:

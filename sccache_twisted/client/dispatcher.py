@@ -358,7 +358,7 @@ class _Job:
         why = f"{sentence(reason.value)} {problem.sentence}"
         if self._dispatcher.never_local:
             return _failed(Failure(NoLocalFallback(f"The job could not be run on a worker: {why}")))
-        return _failed(Failure(FellBack(RunsLocally(reason.value, why))))
+        return _failed(Failure(FellBack(RunsLocally(reason.value, why), self._attempt)))
 
     def _cancel_everywhere(self) -> None:
         self._emit(events.JOB_CANCELLED, reason="its caller is gone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sccache_twisted.errors import DigestMismatch, FailureKind, SccacheTwistedError
-from sccache_twisted.model import RunsLocally
+from sccache_twisted.model import RunsLocally, Try
 
 
 class FellBack(SccacheTwistedError):
@@ -12,9 +12,10 @@ class FellBack(SccacheTwistedError):
     code = "fell_back"
     kind = FailureKind.USER
 
-    def __init__(self, local: RunsLocally) -> None:
+    def __init__(self, local: RunsLocally, attempt: Try | None = None) -> None:
         super().__init__(local.sentence or local.reason)
         self.local = local
+        self.attempt = attempt
 
 
 class InputChanged(DigestMismatch):

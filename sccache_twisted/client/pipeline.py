@@ -173,7 +173,7 @@ class Pipeline:
                 action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label
             )
         except FellBack as fell:
-            return self._here(call, compilation, fell.local)
+            return self._here(call, compilation, fell.local, attempt=fell.attempt)
         except NoLocalFallback as refused:
             self.statistics.compile_fails += 1
             return Answered(1, b"", f"sccache-twisted: {refused.explained()}\n".encode("utf-8", "surrogateescape"))
@@ -193,7 +193,7 @@ class Pipeline:
             return self._here(call, compilation, RunsLocally("confirm_error"), remote)
         if result.undeclared:
             names = ", ".join(map(os.fsdecode, result.undeclared[:3]))
-            return self._here(call, compilation, RunsLocally("undeclared_output", names))
+            return self._here(call, compilation, RunsLocally("undeclared_output", names), None, _try_of(remote))
         # Workers name outputs by their physical places; what is written here goes where the user's spelling leads.
         spelled = dict(zip(gathered.outputs, (place.path for place in places), strict=True))
         files = [
@@ -203,9 +203,9 @@ class Pipeline:
         try:
             current = await self._in_thread(_settle, compilation, places, files, call.umask, gathered)
         except Unwritable as problem:
-            return self._here(call, compilation, RunsLocally("bad_output_file", str(problem)))
+            return self._here(call, compilation, RunsLocally("bad_output_file", str(problem)), None, _try_of(remote))
         if not current:
-            return self._here(call, compilation, RunsLocally("modified_input"))
+            return self._here(call, compilation, RunsLocally("modified_input"), None, _try_of(remote))
         self.statistics.compiler_write_seconds += self._reactor.seconds() - began
         self.statistics.compilations += 1
         self.statistics.dist_compiles[worker_name(remote.figures.server_id)] += 1
@@ -223,7 +223,7 @@ class Pipeline:
                 self.statistics.dist_discrepancies += 1
                 self._log.emit(
                     events.JOB_DISCREPANCY,
-                    attempt=Try(remote.figures.job_id, remote.figures.attempts),
+                    attempt=_try_of(remote),
                     server_id=remote.figures.server_id,
                     remote=there.exit_code,
                     local=local.status,
@@ -261,22 +261,40 @@ class Pipeline:
     # --- staying here ---
 
     def _here(
-        self, call: Call, compilation: Compilation, local: RunsLocally, remote: RemoteRun | None = None
+        self,
+        call: Call,
+        compilation: Compilation,
+        local: RunsLocally,
+        remote: RemoteRun | None = None,
+        attempt: Try | None = None,
     ) -> RunHere:
-        self._count_local(compilation, local, remote)
+        self._count_local(compilation, local, remote, attempt)
         return RunHere(compilation.compiler.executable, call.argv, local.reason, remote)
 
-    def _count_local(self, compilation: Compilation, local: RunsLocally, remote: RemoteRun | None = None) -> None:
+    def _count_local(
+        self,
+        compilation: Compilation,
+        local: RunsLocally,
+        remote: RemoteRun | None = None,
+        attempt: Try | None = None,
+    ) -> None:
         self.statistics.local_compiles[local.reason] += 1
-        figures = remote.figures if remote is not None else None
+        server_id = None
+        if remote is not None:
+            attempt = _try_of(remote)
+            server_id = remote.figures.server_id
         self._log.emit(
             events.JOB_LOCAL,
-            attempt=Try(figures.job_id, figures.attempts) if figures is not None else None,
-            server_id=figures.server_id if figures is not None else None,
+            attempt=attempt,
+            server_id=server_id,
             reason=local.reason,
             sentence=local.sentence or sentence(local.reason),
             source=os.fsdecode(compilation.source),
         )
+
+
+def _try_of(remote: RemoteRun) -> Try:
+    return Try(remote.figures.job_id, remote.figures.attempts)
 
 
 def _settle(

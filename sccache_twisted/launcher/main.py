@@ -4,8 +4,6 @@
 time than all the rest of a call. Slow paths (starting a daemon, waiting for a slot) live in ``slow``.
 """
 
-from __future__ import annotations
-
 import _signal  # type: ignore[import-not-found]  # typeshed knows only its wrapper, which takes 2 ms to import
 import _socket
 import posix
@@ -30,7 +28,7 @@ class Lost(Exception):
     """There is no daemon, or it went away before it answered; the sentence says which."""
 
 
-def run() -> NoReturn:
+def run() -> "NoReturn":
     """Entry of the script, which gives: the package's place, the true LC_CTYPE, the script's folder, $0, arguments."""
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
@@ -50,7 +48,7 @@ def run() -> NoReturn:
     compile_here_or_there(words[1:], environ, here)
 
 
-def compile_here_or_there(argv: list[bytes], environ: Environment, here: bytes) -> NoReturn:
+def compile_here_or_there(argv: list[bytes], environ: Environment, here: bytes) -> "NoReturn":
     """Let the daemon answer for a command line, or run it."""
     if environ.get(GUARD):
         execute(*resolve(argv, environ), environ)
@@ -94,7 +92,7 @@ def request(argv: list[bytes], environ: Environment) -> bytes:
     return b"R" + head + as_fields(argv) + as_fields(environment)
 
 
-def done(body: bytes) -> NoReturn:
+def done(body: bytes) -> "NoReturn":
     """Show a ``D`` answer and exit with its status."""
     status, end = field(body, 0)
     stdout, end = field(body, end)
@@ -306,7 +304,7 @@ def links_to_wrapper(path: bytes) -> bool:
     return False
 
 
-def execute(executable: bytes, argv: list[bytes], environ: Environment) -> NoReturn:
+def execute(executable: bytes, argv: list[bytes], environ: Environment) -> "NoReturn":
     """Become the program; exits with the shell's status when it can't be run."""
     sentence, status = f"no program {argv[0].decode('utf-8', 'replace')} in PATH", 127
     if executable:

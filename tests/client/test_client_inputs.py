@@ -354,3 +354,13 @@ async def test_cplusplus(tmp_path: Path) -> None:
     )
     gathered = await same_object(GXX, ["-O2", "-g", "-c", "a.cc", "-o", "out.o"], cwd, tmp_path / "root")
     assert len(gathered.inputs) > 100
+
+
+@pytest_twisted.ensureDeferred
+async def test_linked_source(tmp_path: Path) -> None:
+    """A source that is a link is compiled under its own name, beside which its headers are looked for."""
+    cwd = write(tmp_path / "src", {"b.h": "#define B 1\n", "far/a.c": '#include "b.h"\nconst char *f = __FILE__;\n'})
+    (cwd / "a.c").symlink_to("far/a.c")
+    found = by_path(await same_object(GCC, ["-g", "-c", "a.c", "-o", "out.o"], cwd, tmp_path / "root"))
+    assert found.links[f"{cwd}/a.c"] == "far/a.c"
+    assert f"{cwd}/far/a.c" in found.files

@@ -345,3 +345,14 @@ async def test_native(tmp_path: Path, bench: Bench) -> None:
     assert [os.path.basename(executable) for executable, _ in steps] == [b"cc1", b"as"]
     assert all(executable.startswith(b"/") for executable, _ in steps)
     assert not any(b"native" in word for _, argv in steps for word in argv)
+
+
+@pytest_twisted.ensureDeferred
+async def test_output_below_a_link(tmp_path: Path, bench: Bench) -> None:
+    """An output below a linked directory is asked for at its physical place and written where the user said."""
+    cwd = sources(tmp_path)
+    (cwd / "build/deep").mkdir(parents=True)
+    (cwd / "out").symlink_to("build/deep")
+    await bench.call(["gcc", "-MD", "-c", "a.c", "-o", "out/../a.o"], cwd)
+    assert bench.statistics.dist_compiles == {"world": 1}
+    assert sorted(os.listdir(cwd / "build")) == ["a.d", "a.o", "deep"]
