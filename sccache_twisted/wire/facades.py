@@ -9,7 +9,10 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from zope.interface import implementer
 
+from sccache_twisted.errors import ProtocolMismatch
 from sccache_twisted.interfaces import (
+    OLDEST_PROTOCOL,
+    PROTOCOL_VERSION,
     AssignOrder,
     AttemptReport,
     Hello,
@@ -47,8 +50,13 @@ def say_hello(call: Call, hello: Hello) -> Deferred[Welcome]:
 
 
 def _read_welcome(box: dict[str, Any]) -> Welcome:
+    version = box["version"]
+    if not OLDEST_PROTOCOL <= version <= PROTOCOL_VERSION:
+        raise ProtocolMismatch(
+            f"The scheduler speaks protocol {version}, this side {OLDEST_PROTOCOL} to {PROTOCOL_VERSION}."
+        )
     return Welcome(
-        version=box["version"],
+        version=version,
         scheduler_id=box["scheduler"],
         challenge=box["challenge"],
         ping_seconds=box["ping"],
