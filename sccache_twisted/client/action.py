@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from sccache_twisted.client.calls import Call
 from sccache_twisted.client.inputs.gather import Gathered
-from sccache_twisted.compilers.colour import colour_args
+from sccache_twisted.compilers.colour import coloured
 from sccache_twisted.compilers.environment import travelling
 from sccache_twisted.compilers.native import NotUnderstood, parse_commands, plan, query_args
 from sccache_twisted.interfaces import IProcessRunner
@@ -35,7 +35,7 @@ class Command:
 
 async def command_of(runner: IProcessRunner, call: Call, compilation: Compilation, cwd: bytes) -> Command | RunsLocally:
     """The command of a compilation; for this machine's processor the driver is asked for its own steps."""
-    args = (*compilation.args, *colour_args(compilation, call.stderr_is_tty, call.env))
+    args = coloured(compilation.args, compilation, call.stderr_is_tty, call.env)
     compiler = compilation.compiler
     if not compilation.native:
         return Command(((compiler.executable, (compiler.argv0, *args)),))

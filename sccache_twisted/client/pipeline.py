@@ -32,6 +32,7 @@ from sccache_twisted.client.inputs.memo import Signature
 from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of, write_outputs
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
+from sccache_twisted.compilers.colour import coloured
 from sccache_twisted.compilers.commandline import parse
 from sccache_twisted.compilers.reasons import sentence
 from sccache_twisted.errors import NoLocalFallback
@@ -269,7 +270,9 @@ class Pipeline:
         attempt: Try | None = None,
     ) -> RunHere:
         self._count_local(compilation, local, remote, attempt)
-        return RunHere(compilation.compiler.executable, call.argv, local.reason, remote)
+        # Its output is captured, so it sees no terminal either.
+        args = coloured(call.argv[1:], compilation, call.stderr_is_tty, call.env)
+        return RunHere(compilation.compiler.executable, (call.argv[0], *args), local.reason, remote)
 
     def _count_local(
         self,

@@ -59,3 +59,12 @@ def colour_args(compilation: Compilation, stderr_is_tty: bool, env: Mapping[byte
     if compilation.compiler.family is CompilerFamily.GCC:
         return (b"-fdiagnostics-color=always",)
     return () if _RECORDING.intersection(compilation.args) else (b"-fcolor-diagnostics",)
+
+
+def coloured(
+    args: Sequence[bytes], compilation: Compilation, stderr_is_tty: bool, env: Mapping[bytes, bytes]
+) -> tuple[bytes, ...]:
+    """The compilation's arguments, as spelled, with :func:`colour_args` where options may stand."""
+    added = colour_args(compilation, stderr_is_tty, env)
+    end = args.index(b"--") if added and b"--" in args else len(args)
+    return (*args[:end], *added, *args[end:])

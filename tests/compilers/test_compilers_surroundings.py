@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from compilers_help import ENV, compilation, run
 
-from sccache_twisted.compilers.colour import colour_args
+from sccache_twisted.compilers.colour import colour_args, coloured
 from sccache_twisted.compilers.environment import travelling
 from sccache_twisted.compilers.identify import compiler_name, identify
 from sccache_twisted.compilers.reasons import REASONS, sentence
@@ -164,3 +164,13 @@ def test_digests_of_files(size: int, tmp_path: Path) -> None:
             assert read_open_file(fd, claimed) == data
         finally:
             os.close(fd)
+
+
+def test_colours_are_asked_for_where_options_may_stand() -> None:
+    """Behind ``--`` every word is a source, so the option comes before it."""
+    env = {b"TERM": b"xterm"}
+    parsed = compilation("clang", "-c", "--", "a.c")
+    assert coloured(parsed.args, parsed, True, env) == (b"-c", b"-fcolor-diagnostics", b"--", b"a.c")
+    assert coloured(parsed.args, parsed, False, env) == parsed.args
+    parsed = compilation("clang", "-c", "a.c")
+    assert coloured(parsed.args, parsed, True, env) == (b"-c", b"a.c", b"-fcolor-diagnostics")
