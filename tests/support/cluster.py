@@ -128,6 +128,8 @@ class Cluster:
             short = Path(
                 made.enter_context(tempfile.TemporaryDirectory(prefix="sct-", dir="/tmp", ignore_cleanup_errors=True))
             )
+            # As root, jobs run as users of their own, who must be able to pass through.
+            short.chmod(0o711)
             self.directory = short / "cluster" if self._given is None else self._given
             self.env = clean_environment(
                 {

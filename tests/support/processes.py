@@ -67,7 +67,7 @@ def tenants(directory: Path) -> list[int]:
     for pid in processes():
         try:
             where = os.readlink(f"/proc/{pid}/cwd")
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         if f"{where}/".startswith(inside):
             found.append(pid)
@@ -84,9 +84,9 @@ def _read(pid: int) -> Process | None:
 
 
 def _content(path: str) -> bytes:
-    """A file of /proc; empty when its process is gone."""
+    """A file of /proc; empty when its process is gone, or is none of our business."""
     try:
         with open(path, "rb") as stream:
             return stream.read()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
