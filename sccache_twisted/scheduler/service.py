@@ -123,9 +123,8 @@ class SchedulerService(service.Service):
         except SccacheTwistedError:
             return  # said at the next Hello; a file that is being mended ends no link
         if tokens.generation != self._generation:
-            first, self._generation = self._generation < 0, tokens.generation
-            if not first:
-                self._listener.dismiss(self._still_good, Unauthorized("The token was revoked."))
+            self._generation = tokens.generation
+            self._listener.dismiss(self._still_good, Unauthorized("The token was revoked."))
 
     def _still_good(self, hello: Hello) -> bool:
         try:

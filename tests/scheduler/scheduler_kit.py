@@ -77,6 +77,7 @@ class Worker:
     avatar: object = None
     slots: int = 2
     memory: int = 0
+    was_cancelled: Deferred = field(factory=Deferred)
 
     def assign(self, order):
         self.orders.append(order)
@@ -87,6 +88,8 @@ class Worker:
 
     def cancel(self, attempt):
         self.cancelled.append(attempt)
+        if not self.was_cancelled.called:
+            self.was_cancelled.callback(attempt)
         return succeed(None)
 
     def drain(self):
