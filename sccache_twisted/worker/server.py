@@ -75,12 +75,17 @@ class Sink(Protocol):
 
 
 class Discard:
-    """Reads a body that nobody wants and answers with an error; a client that goes on and on is cut off."""
+    """Reads a body that nobody wants and answers with an error.
 
-    def __init__(self, request: WorkerRequest, error: SccacheTwistedError) -> None:
+    A client that has announced too much for that is answered at once; one that goes on and on is cut off.
+    """
+
+    def __init__(self, request: WorkerRequest, error: SccacheTwistedError, length: int | None = None) -> None:
         self._request = request
         self._error = error
         self._seen = 0
+        if length is not None and length > _MOST_DISCARDED:
+            request.answer_early(error)
 
     def write(self, data: bytes) -> None:
         """See Sink."""
@@ -181,7 +186,7 @@ class WorkerRequest(http.Request):
         try:
             self._sink = self._choose(length)
         except SccacheTwistedError as error:
-            self._sink = Discard(self, error)
+            self._sink = Discard(self, error, length)
         except Exception:  # noqa: BLE001 - a defect must cost this request only
             _log.failure("judging a request failed by a defect")
             self._sink = Discard(self, WorkerFault())
@@ -267,6 +272,17 @@ class WorkerRequest(http.Request):
         """Answer with an error's status and JSON body."""
         status = 409 if isinstance(error, AttemptRunning) else status_of(error)
         self.answer(status, b"application/json", error_body(error))
+
+    def answer_early(self, error: SccacheTwistedError) -> None:
+        """Answer with an error before the body has come, and close behind it.
+
+        Twisted answers in turn, behind the body, so this goes past its request to the wire.
+        """
+        body = error_body(error)
+        head = b"HTTP/1.1 %d Refused\r\nContent-Type: application/json\r\nConnection: close\r\n" % status_of(error)
+        transport = self.channel.transport
+        transport.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        transport.loseConnection()
 
     def pause(self, *, paused: bool) -> None:
         """Have the client wait with the rest of its body, or go on."""
