@@ -57,8 +57,8 @@ _log = Logger(namespace="sccache_twisted.worker")
 class Workshop:
     """What an executor works with. ``jobs`` is the directory of job roots, on the file system of both stores.
 
-    ``owners`` has a uid for each slot, or is empty when jobs run as this user; ``groups`` has a control group for each,
-    or is empty where there are none. ``starter`` is the path of the starter program, or empty.
+    ``owners`` has a uid for each slot, or is empty when jobs run as this user. ``starter`` is the path of the starter
+    program, or empty.
     """
 
     toolchains: ToolchainStore
@@ -66,7 +66,6 @@ class Workshop:
     jobs: bytes
     bubblewrap: Bubblewrap
     owners: Sequence[Owner]
-    groups: Sequence[Group]
     starter: bytes
     limits: JobLimits
     max_stream_bytes: int
@@ -86,7 +85,15 @@ class Executor:
         self.bounds = kernel_bounds(workshop.limits, own_uid=bool(workshop.owners))
         self.sampler = Sampler(reactor, threads, workshop.limits)
         self._removals: set[Deferred[None]] = set()
+        self.groups: Sequence[Group] = ()
         self._serial = 0
+
+    def start(self, groups: Sequence[Group]) -> None:
+        """Begin to run jobs, in the process that is to be their parent.
+
+        ``groups`` has a control group for each slot, or is empty where none can be made.
+        """
+        self.groups = groups
         adopt_orphans()
 
     def run(self, attempt: Try, action: Action, slot: int) -> Deferred[ActionResult]:
@@ -171,7 +178,7 @@ class _Job:
         self._attempt = attempt
         self._action = action
         self._owner = shop.owners[slot] if shop.owners else None
-        self._group = shop.groups[slot] if shop.groups else None
+        self._group = executor.groups[slot] if executor.groups else None
         self._commands: list[Sandboxed] = []
         self._over = ""
         self._oom_before = 0

@@ -8,7 +8,6 @@ directories: call :func:`measure` in a thread.
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,10 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _OPEN_FILES: Final = 4096
 _MOST_ENTRIES: Final = 100_000
+_MOST_BASES: Final = 100
+_LONG: Final = 1000
 _TOO_MUCH: Final = 1 << 40
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @frozen
@@ -120,21 +122,34 @@ def _sum(root: int, parents: dict[int, list[int]], figures: dict[int, tuple[int,
 def disk_usage(directories: Iterable[bytes]) -> int:
     """Bytes of disk that files below these directories take; a tree too large or deep to be walked takes a terabyte."""
     total, seen = 0, 0
-    pending = list(directories)
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    seen += 1
-                    with suppress(FileNotFoundError):
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-        except OSError as problem:
-            if problem.errno == errno.ENAMETOOLONG:
+    bases: list[int] = []
+    pending: list[tuple[int | None, str]] = [(None, os.fsdecode(directory)) for directory in directories]
+    try:
+        while pending:
+            base, path = pending.pop()
+            try:
+                fd = os.open(path, _DIRECTORY, dir_fd=base)
+            except OSError:
+                continue  # gone, or closed by the job to itself
+            keep = len(path) > _LONG
+            bases += [fd] if keep else []
+            try:
+                with os.scandir(fd) as entries:
+                    for entry in entries:
+                        seen += 1
+                        with suppress(OSError):
+                            total += entry.stat(follow_symlinks=False).st_blocks * 512
+                            if entry.is_dir(follow_symlinks=False):
+                                # Paths have an end, trees need not: go on from here where one becomes long.
+                                pending.append((fd, entry.name) if keep else (base, f"{path}/{entry.name}"))
+            finally:
+                if not keep:
+                    os.close(fd)
+            if seen > _MOST_ENTRIES or len(bases) > _MOST_BASES:
                 return _TOO_MUCH
-        if seen > _MOST_ENTRIES:
-            return _TOO_MUCH
+    finally:
+        for fd in bases:
+            os.close(fd)
     return total
 
 

@@ -106,6 +106,7 @@ class WorkerService(service.Service):
         token = read_token(settings.token, settings.token_file)
         self._told: list[_Told] = []
         self._draining: Deferred[None] | None = None
+        self._stopping: Deferred[None] | None = None
         self._open: OpenWorkshop = open_workshop(settings)
         shop = self._open.workshop
         self._slots = slots_of(settings)
@@ -166,6 +167,7 @@ class WorkerService(service.Service):
             raise
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service has no types
         self._threads.start()
+        self._executor.start(self._open.groups(self._slots))
         if self._tls is None:
             sentence = "anybody can read and change what is compiled (worker.insecure)"
             self._log.emit(events.INSECURE, sentence=sentence)
@@ -180,17 +182,11 @@ class WorkerService(service.Service):
 
         Fires when that is done; then the service is to be stopped. Calling it again gives the same answer.
         """
-        done: Deferred[None] = Deferred()
         if self._draining is None:
             self._log.emit(events.WORKER_DRAINING, running=self.jobs.slots.taken)
             self._draining = Deferred.fromCoroutine(self._drain())
 
-        def tell(result: Any) -> Any:
-            done.callback(None)
-            return result
-
-        self._draining.addBoth(tell)
-        return done
+        return _after(self._draining)
 
     async def _drain(self) -> None:
         ended = self.jobs.drain()
@@ -210,9 +206,11 @@ class WorkerService(service.Service):
         await DeferredList([maybeDeferred(link.stopService) for link in self._links], consumeErrors=True)
 
     def stopService(self) -> Deferred[None]:
-        """Leave, kill what runs, and wait until nothing is left."""
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's Service has no types
-        return Deferred.fromCoroutine(self._stop())
+        """Leave, kill what runs, and wait until nothing is left. Calling it again waits for the same end."""
+        if self._stopping is None:
+            super().stopService()  # type: ignore[no-untyped-call]  # Twisted's Service has no types
+            self._stopping = Deferred.fromCoroutine(self._stop())
+        return _after(self._stopping)
 
     async def _stop(self) -> None:
         for loop, _ in self._loops:
@@ -308,6 +306,17 @@ class WorkerService(service.Service):
     def drain_ordered(self) -> None:
         """A scheduler wants us to leave."""
         self.drain().addCallback(lambda _: self._on_drained())
+
+
+def _after(work: Deferred[None]) -> Deferred[None]:
+    """Fires when ``work`` has ended, as many times as it is asked for; its failure goes to the first who asks."""
+    done: Deferred[None] = Deferred()
+
+    def tell(result: Failure | None) -> None:
+        done.callback(None) if result is None else done.errback(result)
+
+    work.addBoth(tell)
+    return done
 
 
 @implementer(IWorkerPeer)

@@ -20,7 +20,7 @@ from sccache_twisted.storage.blobs import BlobStore
 from sccache_twisted.toolchains import ArchiveLimits, ToolchainStore
 from sccache_twisted.worker import jobroot
 from sccache_twisted.worker.bubblewrap import Bubblewrap
-from sccache_twisted.worker.cgroups import make_groups
+from sccache_twisted.worker.cgroups import Group, make_groups
 from sccache_twisted.worker.executor import Workshop
 from sccache_twisted.worker.limits import JobLimits
 from sccache_twisted.worker.owners import ClaimedUids, parse_uids
@@ -58,6 +58,13 @@ class OpenWorkshop:
     workshop: Workshop
     held: ExitStack
 
+    def groups(self, slots: int) -> list[Group]:
+        """A control group for each slot, or none; they are named after this process, so it must be the final one."""
+        made = make_groups(slots, self.workshop.limits) or []
+        for group in made:
+            self.held.callback(group.remove)
+        return made
+
     def close(self) -> None:
         """Give back uids, control groups and the directory."""
         self.held.close()
@@ -83,9 +90,6 @@ def open_workshop(settings: WorkerSettings) -> OpenWorkshop:
         trouble = bubblewrap.probe(uids.owners[0] if uids.owners else None)
         if trouble:
             raise SandboxFailed(trouble)
-        groups = make_groups(slots, limits) or []
-        for group in groups:
-            held.callback(group.remove)
         archives = ArchiveLimits(settings.max_toolchain_bytes, settings.max_toolchain_members)
         workshop = Workshop(
             toolchains=ToolchainStore(directory + b"/toolchains", settings.toolchain_cache_size, archives),
@@ -93,7 +97,6 @@ def open_workshop(settings: WorkerSettings) -> OpenWorkshop:
             jobs=jobs,
             bubblewrap=bubblewrap,
             owners=tuple(uids.owners),
-            groups=groups,
             starter=_starter(directory),
             limits=limits,
             max_stream_bytes=settings.max_stream_bytes,

@@ -8,6 +8,7 @@ import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from worker_confinement_kit import body, find_process, parent_of, processes, uids_of, until
 from worker_kit import LIMITS, TRY, digest_of, program_in
 
 from sccache_twisted.errors import BadOutput, JobCancelled, JobKilled
@@ -15,27 +16,6 @@ from sccache_twisted.model import DirectoryInput, FileInput
 from sccache_twisted.worker.cgroups import make_groups
 
 pytestmark = pytest.mark.root
-
-HEAD = """
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-"""
-
-
-def body(code):
-    return HEAD + "int main(int argc, char **argv) {" + code + "return 0; }"
 
 
 @pytest_twisted.ensureDeferred
@@ -66,9 +46,7 @@ async def test_on_the_host_it_is_the_slots_uid(shop, claimed, reactor):
     code = 'write(1, "x", 1); pause();'
     running = shop.executor.run(TRY, program_in(shop, body(code), name="marked-probe"), 2)
     pid = await until(reactor, lambda: find_process(b"/bin/marked-probe"))
-    with open(f"/proc/{pid}/status") as status:
-        uids = next(line for line in status if line.startswith("Uid:")).split()[1:]
-    assert set(uids) == {str(claimed[2].uid)}
+    assert uids_of(pid) == {claimed[2].uid}
     running.cancel()
     with pytest.raises(JobCancelled):
         await running
@@ -136,7 +114,8 @@ BOMB = r"for (;;) if (fork() == 0) for (;;) fork();"
 SLEEP = r"if (fork() == 0) for (;;) pause(); for (;;) pause();"
 SPIN = r"fork(); fork(); for (;;);"
 FILL = r"""char b[1 << 16] = {1}; for (int n = 0; ; n++) { char p[40]; sprintf(p, "/out/%d", n);
-int f = open(p, O_WRONLY | O_CREAT, 0600); for (int i = 0; i < 64; i++) write(f, b, sizeof b); close(f); usleep(3000); }"""
+int f = open(p, O_WRONLY | O_CREAT, 0600); for (int i = 0; i < 64; i++) write(f, b, sizeof b); close(f);
+usleep(3000); }"""
 
 
 @pytest.mark.parametrize("grouped", [True, False])
@@ -224,43 +203,10 @@ async def test_a_hostile_tree_is_removed(shop):
     """Closed directories, undecodable names and a very deep tree are removed with the rest."""
     code = r"""
     chdir("/out"); mkdir("\xff\xfe", 0700); mkdir("closed", 0); symlink("/", "link");
-    for (int i = 0; i < 3000; i++) { mkdir("deep", 0700); chdir("deep"); }
+    for (int i = 0; i < 1500; i++) { mkdir("deep", 0700); chdir("deep"); }
     """
     action = program_in(shop, body(code), outputs=[b"/out/a.o"])
     result = await shop.executor.run(TRY, attrs.evolve(action, inputs=(*action.inputs, DirectoryInput(b"/out"))), 0)
     assert result.exit_code == 0
     await shop.executor.idle()
     assert shop.leftovers() == []
-
-
-def processes(name):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as stream:
-                if stream.read().split(b"\0")[0] == name:
-                    found.append(int(pid))
-        except OSError:
-            continue
-    return found
-
-
-def find_process(name):
-    return next(iter(processes(name)), None)
-
-
-def parent_of(pid):
-    with open(f"/proc/{pid}/stat", "rb") as stream:
-        return int(stream.read().rpartition(b")")[2].split()[1])
-
-
-async def until(reactor, fact):
-    """Wait until a fact holds; the reactor goes on meanwhile."""
-    for _ in range(2000):
-        found = fact()
-        if found:
-            return found
-        turn = Deferred()
-        reactor.callLater(0.005, turn.callback, None)
-        await turn
-    raise AssertionError("it never came to that")

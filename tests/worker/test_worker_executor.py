@@ -2,8 +2,8 @@
 
 import os
 import subprocess
-from pathlib import Path
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
@@ -18,6 +18,14 @@ SOURCE = """
 int f(int x) { std::vector<int> v(x); printf("%d", OWN); return v.size(); }
 int g(int x) { if (x = 1) return 2; return x; }
 """
+
+
+def locally(argv, cwd):
+    return subprocess.run(argv, cwd=cwd, env=dict(ENV), capture_output=True, check=False)
+
+
+def content(path):
+    return path.read_bytes()
 
 
 @pytest.fixture
@@ -38,14 +46,14 @@ async def test_object_and_diagnostics_equal_local_ones(shop, packaged, tree, com
     argv = [compiler, *options, "-c", "a.cc", "-o", "a.o"]
     action = action_of(toolchain.digest, argv, tree, ["a.o", "a.d"], shop.blobs)
     result = await shop.executor.run(TRY, action, 0)
-    local = subprocess.run(argv, cwd=tree, env=dict(ENV), capture_output=True, check=True)
+    local = locally(argv, tree)
     assert (result.exit_code, result.stderr) == (0, local.stderr)
     assert local.stderr.count(b"warning") >= ("-Wall" in options)
     written = {output.path: output for output in result.outputs}
-    assert written[os.fsencode(tree / "a.o")].data == (tree / "a.o").read_bytes()
+    assert written[os.fsencode(tree / "a.o")].data == content(tree / "a.o")
     assert written[os.fsencode(tree / "a.o")].mode == 0o644
     if "-MMD" in options:
-        assert written[os.fsencode(tree / "a.d")].data == (tree / "a.d").read_bytes()
+        assert written[os.fsencode(tree / "a.d")].data == content(tree / "a.d")
         assert {os.fsencode(tree / "a.ii"), os.fsencode(tree / "a.s")} <= set(result.undeclared)
     assert b".sccache-twisted" not in written[os.fsencode(tree / "a.o")].data
     assert result.figures.cpu_seconds > 0
@@ -59,11 +67,9 @@ async def test_argv0_is_what_the_user_typed(shop, packaged, tree):
     (tree / "a.c").write_text("int x;\n")
     argv = ["gcc", "-c", "a.c", "-o", "a.o"]
     action = action_of(toolchain.digest, argv, tree, ["a.o"], shop.blobs)
-    import attrs
-
     wrong = attrs.evolve(action, argv=(*action.argv, b"absent.c"))
     result = await shop.executor.run(TRY, wrong, 0)
-    local = subprocess.run([*argv, "absent.c"], cwd=tree, env=dict(ENV), capture_output=True, check=False)
+    local = locally([*argv, "absent.c"], tree)
     assert (result.exit_code, result.stderr) == (local.returncode, local.stderr)
     assert result.stderr.startswith(b"gcc: ")
 
@@ -77,8 +83,8 @@ async def test_four_at_once(shop, packaged, tmp_path):
     for n in range(4):
         (tmp_path / f"s{n}.c").write_text(f"int f{n}(void) {{ return {n}; }}\n")
         argv = ["gcc", "-g", "-c", f"s{n}.c", "-o", f"s{n}.o"]
-        subprocess.run(argv, cwd=tmp_path, check=True, env=dict(ENV))
+        locally(argv, tmp_path)
         actions.append(action_of(toolchain.digest, argv, tmp_path, [f"s{n}.o"], shop.blobs))
     results = await gatherResults([shop.executor.run(TRY, action, slot) for slot, action in enumerate(actions)])
     for n, result in enumerate(results):
-        assert result.outputs[0].data == Path(tmp_path / f"s{n}.o").read_bytes()
+        assert result.outputs[0].data == content(tmp_path / f"s{n}.o")

@@ -62,7 +62,6 @@ class Shop:
                 jobs=os.fsencode(directory / "jobs"),
                 bubblewrap=Bubblewrap.find("bwrap"),
                 owners=owners,
-                groups=groups,
                 starter=os.fsencode(starter),
                 limits=limits,
                 max_stream_bytes=bounds.get("max_stream_bytes", 1 << 20),
@@ -70,6 +69,7 @@ class Shop:
             ),
             EventLog.of("test"),
         )
+        self.executor.start(groups)
 
     def add_toolchain(self, digest: Digest, archive: bytes) -> None:
         if self.toolchains.get(digest) is None:

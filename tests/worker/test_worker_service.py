@@ -1,0 +1,370 @@
+"""A whole worker over real TLS sockets: jobs, uploads and hang-ups by the real client's connections."""
+
+import os
+import shutil
+import subprocess
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import pytest_twisted
+import zstandard
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from worker_confinement_kit import body, processes, until
+from worker_kit import ENV, action_of, digest_of, open_directory, program_in
+
+from sccache_twisted.client.workers import WorkerConnections
+from sccache_twisted.config import LinkTimers, WorkerSettings
+from sccache_twisted.errors import (
+    AttemptRunning,
+    BadArchive,
+    ConnectionFailed,
+    DigestMismatch,
+    JobKilled,
+    Malformed,
+    SccacheTwistedError,
+    TooLarge,
+    ToolchainAbsent,
+    UnknownAttempt,
+    WorkerDraining,
+    WorkerFull,
+)
+from sccache_twisted.interfaces import AssignOrder, JobPhase
+from sccache_twisted.model import Address, Allocation, DirectoryInput, JobId, Try
+from sccache_twisted.net.agent import WorkerAgent
+from sccache_twisted.net.dialing import tcp
+from sccache_twisted.security.book import CertificateBook
+from sccache_twisted.toolchains.archive import END, member_header
+from sccache_twisted.worker.service import WorkerService
+
+pytestmark = pytest.mark.root
+TIMERS = LinkTimers()
+
+
+class Blobs:
+    """A client's files, as the worker's store of another worker has them."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def read(self, digest):
+        return self._store.read(digest)
+
+
+class Phases(list):
+    def phase_changed(self, phase):
+        self.append(phase)
+
+
+class Client:
+    """What a client daemon has: connections, and allocations as a scheduler would hand them out."""
+
+    def __init__(self, reactor, worker):
+        self.reactor = reactor
+        self.worker = worker
+        self.connections = WorkerConnections(
+            reactor,
+            reactor.getThreadPool(),
+            WorkerAgent(reactor, tcp(reactor, TIMERS), book := CertificateBook(), TIMERS),
+            book,
+            silence_seconds=5,
+            compression_level=1,
+        )
+        self._serial = 0
+
+    def lease(self, toolchain, token=None):
+        """Lease a slot; an Allocation."""
+        self._serial += 1
+        attempt = Try(JobId(f"01920000-0000-7000-8000-{self._serial:012d}"), 1)
+        order = AssignOrder(attempt, f"token-{self._serial}", toolchain, 0)
+        present = self.worker.jobs.assign(order)
+        return Allocation(
+            attempt,
+            self.worker.server_id,
+            Address("127.0.0.1", self.worker.port),
+            self.worker._identity.certificate,
+            token or order.token,
+            present,
+        )
+
+    def run(self, allocation, action, blobs, phases=None):
+        return self.connections.run(allocation, action, Blobs(blobs), Phases() if phases is None else phases)
+
+
+@pytest.fixture
+def directory():
+    made = open_directory()
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def served(reactor, directory):
+    """A worker with the settings that are given, and a client of it; nothing of it is left behind."""
+
+    @asynccontextmanager
+    async def serve(**settings):
+        worker = WorkerService(
+            reactor,
+            WorkerSettings(
+                name="w",
+                listen="tcp:0:interface=127.0.0.1",
+                directory=str(directory / "worker"),
+                slot_uids="2000061000-2000061999",
+                **{"slots": 2, "progress_seconds": 0.2, **settings},
+            ),
+        )
+        worker.startService()
+        client = Client(reactor, worker)
+        try:
+            yield client
+        finally:
+            await client.connections.close()
+            await worker.stopService()
+        assert os.listdir(directory / "worker" / "jobs") == []
+        assert worker.jobs.slots.taken == 0
+
+    return serve
+
+
+@pytest.fixture
+def c_job(packaged, tmp_path, shop):
+    """A small C compilation: its toolchain, action, and the object that a local run gives."""
+    toolchain = packaged("gcc")
+    (tmp_path / "a.c").write_text("int f(void) { return 1; }\n")
+    argv = ["gcc", "-g", "-O2", "-c", "a.c", "-o", "a.o"]
+    action = action_of(toolchain.digest, argv, tmp_path, ["a.o"], shop.blobs)
+    subprocess.run(argv, cwd=tmp_path, env=dict(ENV), check=True)
+    return toolchain, action, (tmp_path / "a.o").read_bytes()
+
+
+@pytest_twisted.ensureDeferred
+async def test_upload_then_run_then_run_again(served, c_job, shop):
+    """A job without its toolchain is told so; after the upload it runs, and the next job needs neither again."""
+    toolchain, action, local = c_job
+    async with served() as client:
+        first = client.lease(toolchain.digest)
+        assert not first.toolchain_present
+        with pytest.raises(ToolchainAbsent):
+            await client.run(first, action, shop.blobs)
+        await client.connections.upload_toolchain(first, toolchain.digest, os.fsdecode(toolchain.path))
+        phases = Phases()
+        result = await client.run(first, action, shop.blobs, phases)
+        assert result.outputs[0].data == local
+        assert JobPhase.RUNNING.value in phases
+        second = client.lease(toolchain.digest)
+        assert second.toolchain_present
+        assert (await client.run(second, action, shop.blobs)).outputs[0].data == local
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_uploads_and_others_wait(served, c_job, shop):
+    """Of four who lack the same toolchain one sends it; the others' jobs wait for it and then run."""
+    toolchain, action, local = c_job
+    async with served(slots=4) as client:
+
+        async def compile_once(phases):
+            lease = client.lease(toolchain.digest)
+            await client.connections.upload_toolchain(lease, toolchain.digest, os.fsdecode(toolchain.path))
+            return await client.run(lease, action, shop.blobs, phases)
+
+        seen = [Phases() for _ in range(4)]
+        results = await gatherResults([Deferred.fromCoroutine(compile_once(phases)) for phases in seen])
+        assert [result.outputs[0].data for result in results] == [local] * 4
+        assert sum("waiting_toolchain" in phases for phases in seen) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_opens_one_attempt_only(served, c_job, shop):
+    """Another job's token, a token of an attempt that has ended, and no attempt at all: all are unknown."""
+    toolchain, action, _ = c_job
+    async with served() as client:
+        one, other = client.lease(toolchain.digest), client.lease(toolchain.digest)
+        for wrong in (
+            attrs.evolve(one, token=other.token),
+            attrs.evolve(one, attempt=Try(one.attempt.job_id, 2)),
+            attrs.evolve(one, token="\u00e9"),
+        ):
+            with pytest.raises(UnknownAttempt):
+                await client.run(wrong, action, shop.blobs)
+            with pytest.raises(UnknownAttempt):
+                await client.connections.upload_toolchain(wrong, toolchain.digest, os.fsdecode(toolchain.path))
+        client.worker.jobs.cancel(one.attempt)
+        with pytest.raises(UnknownAttempt):
+            await client.run(one, action, shop.blobs)
+
+
+@pytest_twisted.ensureDeferred
+async def test_wrong_uploads_leave_nothing(served, c_job, shop, directory):
+    """A wrong digest, a damaged archive and a foreign digest are refused, and the turn is free again."""
+    toolchain, _, _ = c_job
+    async with served() as client:
+        lease = client.lease(toolchain.digest)
+        damaged = directory / "damaged"
+        damaged.write_bytes(b"no archive at all" * 1000)
+        with pytest.raises(BadArchive):
+            await client.connections.upload_toolchain(lease, toolchain.digest, str(damaged))
+        damaged.write_bytes(zstandard.ZstdCompressor().compress(END))
+        with pytest.raises(DigestMismatch):
+            await client.connections.upload_toolchain(lease, toolchain.digest, str(damaged))
+        with pytest.raises(Malformed):
+            await client.connections.upload_toolchain(lease, digest_of(b""), str(damaged))
+        assert os.listdir(directory / "worker" / "toolchains") == []
+        await client.connections.upload_toolchain(lease, toolchain.digest, os.fsdecode(toolchain.path))
+        assert client.worker.jobs.toolchains.get(toolchain.digest) is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_hang_up_kills_and_frees(served, shop, reactor):
+    """A client that hangs up has its job's processes killed and the slot freed, within a second."""
+    action = program_in(shop, body("if (fork()) pause(); else for (;;) pause();"), name="hangup-probe")
+    async with served(slots=1) as client:
+        await send_empty_toolchain(client, shop, action)
+        running = client.run(client.lease(action.toolchain), action, shop.blobs)
+        await until(reactor, lambda: len(processes(b"/bin/hangup-probe")) == 2)
+        with pytest.raises(WorkerFull):
+            client.lease(action.toolchain)
+        before = reactor.seconds()
+        running.cancel()
+        with pytest.raises(CancelledError):
+            await running
+        await until(reactor, lambda: client.worker.jobs.slots.taken == 0)
+        assert reactor.seconds() - before < 1
+        assert processes(b"/bin/hangup-probe") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_schedulers_cancel_kills(served, shop, reactor):
+    """CancelJob kills what runs; its client is told, and the slot is free."""
+    action = program_in(shop, body("pause();"), name="cancelled-probe")
+    async with served() as client:
+        await send_empty_toolchain(client, shop, action)
+        lease = client.lease(action.toolchain)
+        running = client.run(lease, action, shop.blobs)
+        await until(reactor, lambda: processes(b"/bin/cancelled-probe"))
+        client.worker.jobs.cancel(lease.attempt)
+        with pytest.raises(SccacheTwistedError) as told:
+            await running
+        assert told.value.code == "cancelled"
+        assert processes(b"/bin/cancelled-probe") == []
+        assert client.worker.jobs.slots.taken == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_second_post_is_refused_while_the_first_lives(served, shop, reactor):
+    """A second request for a running attempt is refused, and the first goes on."""
+    action = program_in(shop, body("pause();"), name="twice-probe")
+    async with served() as client:
+        await send_empty_toolchain(client, shop, action)
+        lease = client.lease(action.toolchain)
+        first = client.run(lease, action, shop.blobs)
+        await until(reactor, lambda: processes(b"/bin/twice-probe"))
+        with pytest.raises(AttemptRunning):
+            await client.run(lease, action, shop.blobs)
+        assert len(processes(b"/bin/twice-probe")) == 1
+        first.cancel()
+        with pytest.raises(CancelledError):
+            await first
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unclaimed_lease_ends(served, c_job, reactor):
+    """A lease that nobody claims is free again after claim_seconds."""
+    toolchain, _, _ = c_job
+    async with served(slots=1, claim_seconds=0.2) as client:
+        client.lease(toolchain.digest)
+        await until(reactor, lambda: client.worker.jobs.slots.taken == 0)
+        client.lease(toolchain.digest)
+
+
+@pytest_twisted.ensureDeferred
+async def test_limits_reach_the_client(served, shop):
+    """A job over its time is reported as killed, with the sentence that says why."""
+    action = program_in(shop, body("pause();"), name="late-probe")
+    async with served(run_seconds=0.5) as client:
+        await send_empty_toolchain(client, shop, action)
+        with pytest.raises(JobKilled, match="ran for more than"):
+            await client.run(client.lease(action.toolchain), action, shop.blobs)
+        assert client.worker.jobs.slots.taken == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_oversize_jobs_are_refused(served, shop):
+    """A job over the limit is refused before it is read, and the connection serves the next."""
+    action = program_in(shop, body("return 0;"), name="large-probe")
+    async with served(max_job_bytes=100_000) as client:
+        await send_empty_toolchain(client, shop, action)
+        with pytest.raises(TooLarge):
+            await client.run(client.lease(action.toolchain), action, shop.blobs)
+
+
+@pytest_twisted.ensureDeferred
+async def test_drain_lets_the_running_finish(served, shop, reactor, directory):
+    """A draining worker takes nothing new and ends when the last running job has."""
+    code = 'write(1, "x", 1); for (;;) { if (access("/out/go", F_OK) == 0) return 0; usleep(1000); }'
+    action = program_in(shop, body(code), name="drain-probe", outputs=[b"/out/a.o"])
+    action = attrs.evolve(action, inputs=(*action.inputs, DirectoryInput(b"/out")))
+    async with served() as client:
+        await send_empty_toolchain(client, shop, action)
+        running = client.run(client.lease(action.toolchain), action, shop.blobs)
+        await until(reactor, lambda: processes(b"/bin/drain-probe"))
+        drained = client.worker.drain()
+        with pytest.raises(WorkerDraining):
+            client.lease(action.toolchain)
+        assert not drained.called
+        (job,) = os.listdir(directory / "worker" / "jobs")
+        os.mknod(directory / "worker" / "jobs" / job / "root" / "out" / "go")
+        assert (await running).stdout == b"x"
+        await drained
+
+
+@pytest_twisted.ensureDeferred
+async def test_drain_is_bounded(served, shop, reactor):
+    """What still runs after drain_seconds is killed."""
+    action = program_in(shop, body("pause();"), name="undrained-probe")
+    async with served(drain_seconds=0.3) as client:
+        await send_empty_toolchain(client, shop, action)
+        running = client.run(client.lease(action.toolchain), action, shop.blobs)
+        await until(reactor, lambda: processes(b"/bin/undrained-probe"))
+        await client.worker.drain()
+        with pytest.raises(SccacheTwistedError):
+            await running
+        assert processes(b"/bin/undrained-probe") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_kills_everything(served, shop, reactor):
+    """A worker that is stopped leaves no process, no file and no uid behind."""
+    action = program_in(shop, body("pause();"), name="stopped-probe")
+    async with served() as client:
+        await send_empty_toolchain(client, shop, action)
+        running = client.run(client.lease(action.toolchain), action, shop.blobs)
+        await until(reactor, lambda: processes(b"/bin/stopped-probe"))
+        await client.worker.stopService()
+        assert processes(b"/bin/stopped-probe") == []
+        with pytest.raises((SccacheTwistedError, ConnectionFailed)):
+            await running
+
+
+@pytest_twisted.ensureDeferred
+async def test_blobs_that_the_worker_lost_are_asked_for(served, c_job, shop):
+    """Blobs that were dropped since the client sent them are asked for again and sent again."""
+    toolchain, action, local = c_job
+    async with served() as client:
+        lease = client.lease(toolchain.digest)
+        await client.connections.upload_toolchain(lease, toolchain.digest, os.fsdecode(toolchain.path))
+        await client.run(lease, action, shop.blobs)
+        for entry in action.inputs:
+            if hasattr(entry, "digest"):
+                client.worker.jobs._blobs.drop(entry.digest)
+        result = await client.run(client.lease(toolchain.digest), action, shop.blobs)
+        assert result.outputs[0].data == local
+
+
+async def send_empty_toolchain(client, shop, action):
+    """Put a program's toolchain into the worker's store."""
+    source = shop.toolchains.get(action.toolchain)
+    tar = b"".join(member_header(entry) for entry in source.entries) + END
+    intake = client.worker.jobs.toolchains.begin(action.toolchain)
+    intake.write(zstandard.ZstdCompressor().compress(tar))
+    intake.finish()
