@@ -138,7 +138,10 @@ class _Planner:
     def __init__(self, action: Action, toolchain: Directory) -> None:
         self._action = action
         self._root = Directory(dict(toolchain.children))
-        self._links = {entry.path: entry for entry in action.inputs if isinstance(entry, LinkInput)}
+        self._links: dict[bytes, LinkInput] = {}
+        for entry in action.inputs:
+            if isinstance(entry, LinkInput) and self._links.setdefault(entry.path, entry) != entry:
+                raise BadAction(f"the link {_show(entry.path)} is given with two targets")
         self._parents: dict[bytes, Directory] = {}
 
     def plan(self, starter: bytes) -> Plan:
@@ -265,10 +268,10 @@ class _Planner:
                 if given is not None:
                     _check_target(given)
                     node = self._own(way).children[part] = Link(given.target)
+            if len(way) > _DEEPEST:
+                raise BadAction(f"{_show(path)} is too deep")
             if isinstance(node, Directory):
                 way.append((part, node))
-                if len(way) > _DEEPEST:
-                    raise BadAction(f"{_show(path)} is too deep")
             elif isinstance(node, Link):
                 if not pending and not follow:
                     return _Place(way, part, node)

@@ -11,7 +11,7 @@ import pytest_twisted
 import zstandard
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from worker_confinement_kit import body, processes, until
-from worker_kit import ENV, action_of, digest_of, open_directory, program_in
+from worker_kit import ENV, action_of, digest_of, open_directory, program_in, tiny_tar
 
 from sccache_twisted.client.workers import WorkerConnections
 from sccache_twisted.config import LinkTimers, WorkerSettings
@@ -34,7 +34,7 @@ from sccache_twisted.model import Address, Allocation, DirectoryInput, JobId, Tr
 from sccache_twisted.net.agent import WorkerAgent
 from sccache_twisted.net.dialing import tcp
 from sccache_twisted.security.book import CertificateBook
-from sccache_twisted.toolchains.archive import END, member_header
+from sccache_twisted.toolchains.archive import END
 from sccache_twisted.worker.service import WorkerService
 
 pytestmark = pytest.mark.root
@@ -219,7 +219,7 @@ async def test_hang_up_kills_and_frees(served, shop, reactor):
     """A client that hangs up has its job's processes killed and the slot freed, within a second."""
     action = program_in(shop, body("if (fork()) pause(); else for (;;) pause();"), name="hangup-probe")
     async with served(slots=1) as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         running = client.run(client.lease(action.toolchain), action, shop.blobs)
         await until(reactor, lambda: len(processes(b"/bin/hangup-probe")) == 2)
         with pytest.raises(WorkerFull):
@@ -238,7 +238,7 @@ async def test_a_schedulers_cancel_kills(served, shop, reactor):
     """CancelJob kills what runs; its client is told, and the slot is free."""
     action = program_in(shop, body("pause();"), name="cancelled-probe")
     async with served() as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         lease = client.lease(action.toolchain)
         running = client.run(lease, action, shop.blobs)
         await until(reactor, lambda: processes(b"/bin/cancelled-probe"))
@@ -255,7 +255,7 @@ async def test_the_second_post_is_refused_while_the_first_lives(served, shop, re
     """A second request for a running attempt is refused, and the first goes on."""
     action = program_in(shop, body("pause();"), name="twice-probe")
     async with served() as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         lease = client.lease(action.toolchain)
         first = client.run(lease, action, shop.blobs)
         await until(reactor, lambda: processes(b"/bin/twice-probe"))
@@ -282,7 +282,7 @@ async def test_limits_reach_the_client(served, shop):
     """A job over its time is reported as killed, with the sentence that says why."""
     action = program_in(shop, body("pause();"), name="late-probe")
     async with served(run_seconds=0.5) as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         with pytest.raises(JobKilled, match="ran for more than"):
             await client.run(client.lease(action.toolchain), action, shop.blobs)
         assert client.worker.jobs.slots.taken == 0
@@ -293,7 +293,7 @@ async def test_oversize_jobs_are_refused(served, shop):
     """A job over the limit is refused before it is read, and the connection serves the next."""
     action = program_in(shop, body("return 0;"), name="large-probe")
     async with served(max_job_bytes=100_000) as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         with pytest.raises(TooLarge):
             await client.run(client.lease(action.toolchain), action, shop.blobs)
 
@@ -305,7 +305,7 @@ async def test_drain_lets_the_running_finish(served, shop, reactor, directory):
     action = program_in(shop, body(code), name="drain-probe", outputs=[b"/out/a.o"])
     action = attrs.evolve(action, inputs=(*action.inputs, DirectoryInput(b"/out")))
     async with served() as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         running = client.run(client.lease(action.toolchain), action, shop.blobs)
         await until(reactor, lambda: processes(b"/bin/drain-probe"))
         drained = client.worker.drain()
@@ -323,7 +323,7 @@ async def test_drain_is_bounded(served, shop, reactor):
     """What still runs after drain_seconds is killed."""
     action = program_in(shop, body("pause();"), name="undrained-probe")
     async with served(drain_seconds=0.3) as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         running = client.run(client.lease(action.toolchain), action, shop.blobs)
         await until(reactor, lambda: processes(b"/bin/undrained-probe"))
         await client.worker.drain()
@@ -337,7 +337,7 @@ async def test_stop_kills_everything(served, shop, reactor):
     """A worker that is stopped leaves no process, no file and no uid behind."""
     action = program_in(shop, body("pause();"), name="stopped-probe")
     async with served() as client:
-        await send_empty_toolchain(client, shop, action)
+        await send_tiny_toolchain(client, shop, action)
         running = client.run(client.lease(action.toolchain), action, shop.blobs)
         await until(reactor, lambda: processes(b"/bin/stopped-probe"))
         await client.worker.stopService()
@@ -361,10 +361,8 @@ async def test_blobs_that_the_worker_lost_are_asked_for(served, c_job, shop):
         assert result.outputs[0].data == local
 
 
-async def send_empty_toolchain(client, shop, action):
-    """Put a program's toolchain into the worker's store."""
-    source = shop.toolchains.get(action.toolchain)
-    tar = b"".join(member_header(entry) for entry in source.entries) + END
+async def send_tiny_toolchain(client, shop, action):
+    """Put a program's toolchain into the worker's store, without a client's upload."""
     intake = client.worker.jobs.toolchains.begin(action.toolchain)
-    intake.write(zstandard.ZstdCompressor().compress(tar))
+    intake.write(zstandard.ZstdCompressor().compress(tiny_tar()))
     intake.finish()

@@ -9,11 +9,13 @@ import tempfile
 from pathlib import Path
 
 import blake3
+import zstandard
 
 from sccache_twisted.logs import EventLog
 from sccache_twisted.model import Action, Digest, DirectoryInput, FileInput, JobId, LinkInput, Try
 from sccache_twisted.storage.blobs import BlobStore
-from sccache_twisted.toolchains import EntryKind, ToolchainStore
+from sccache_twisted.toolchains import Entry, EntryKind, ToolchainStore
+from sccache_twisted.toolchains.archive import END, member_header, padding
 from sccache_twisted.toolchains.tree import Collector
 from sccache_twisted.worker.bubblewrap import Bubblewrap
 from sccache_twisted.worker.executor import Executor, Workshop
@@ -134,7 +136,7 @@ def program_in(shop: Shop, source: str, cwd: bytes = b"/w", outputs=(), argv=(),
     shop.blobs.put(digest_of(data), data)
     path = f"/bin/{name}".encode()
     return Action(
-        toolchain=empty_toolchain(shop),
+        toolchain=tiny_toolchain(shop),
         executable=path,
         argv=(path, *argv),
         cwd=cwd,
@@ -144,17 +146,19 @@ def program_in(shop: Shop, source: str, cwd: bytes = b"/w", outputs=(), argv=(),
     )
 
 
-def empty_toolchain(shop: Shop) -> Digest:
-    """A toolchain that holds one directory."""
-    import zstandard
+def tiny_tar() -> bytes:
+    """The archive of a toolchain that holds one file, /opt/tool/sealed."""
+    content = b"sealed"
+    members = [Entry(b"/opt", EntryKind.DIRECTORY), Entry(b"/opt/tool", EntryKind.DIRECTORY)]
+    sealed = Entry(b"/opt/tool/sealed", EntryKind.FILE, 0o444, size=len(content))
+    return b"".join(map(member_header, [*members, sealed])) + content + padding(len(content)) + END
 
-    from sccache_twisted.toolchains import Entry
-    from sccache_twisted.toolchains.archive import END, member_header
 
-    tar = member_header(Entry(b"/opt", EntryKind.DIRECTORY)) + END
-    digest = digest_of(tar)
+def tiny_toolchain(shop: Shop) -> Digest:
+    """That toolchain in a shop's store."""
+    digest = digest_of(tiny_tar())
     if shop.toolchains.get(digest) is None:
         intake = shop.toolchains.begin(digest)
-        intake.write(zstandard.ZstdCompressor().compress(tar))
+        intake.write(zstandard.ZstdCompressor().compress(tiny_tar()))
         intake.finish()
     return digest
