@@ -91,6 +91,7 @@ class SchedulerLink(service.Service, Generic[Facade]):
         )
         self._log = EventLog.of("sccache_twisted.net")
         self._life: Deferred[None] | None = None
+        self._link: AmpLink | None = None
 
     @property
     def refused(self) -> SccacheTwistedError | None:
@@ -112,6 +113,9 @@ class SchedulerLink(service.Service, Generic[Facade]):
         stopped: Deferred[None] = Deferred()
         life.addBoth(_life_ended).addCallback(stopped.callback)
         life.cancel()
+        # Called from within a callback that the life is waiting for, cancelling finds nothing to cancel.
+        if self._link is not None:
+            self._link.drop(ConnectionFailed("The link was ended on this side."))
         return stopped
 
     async def _live(self) -> None:
@@ -129,6 +133,8 @@ class SchedulerLink(service.Service, Generic[Facade]):
             except Exception as error:  # noqa: BLE001 - a defect in an owner's callback must not end the dialling
                 _log.failure("a link failed by a defect")
                 self.trouble = InternalError(f"The link failed: {type(error).__name__}.")
+            if not self.running:
+                return
             # A link that breaks as soon as it is up must not be made again at full speed.
             lasted = self._clock.seconds() - began
             failures = 1 if lasted >= self._timers.reconnect_longest_seconds else failures + 1
@@ -152,6 +158,7 @@ class SchedulerLink(service.Service, Generic[Facade]):
             self._refuse(error)
             raise
         ended = _ended(lost)
+        self._link = link
         try:
             welcome = await _within(
                 self._clock, self._timers.connect_seconds, say_hello(link.callRemote, self._hello()), self._who
@@ -162,8 +169,9 @@ class SchedulerLink(service.Service, Generic[Facade]):
             self._refuse(error)
             raise
         finally:
+            self._link = None
             link.drop(ConnectionFailed("The link was ended on this side."))
-            await _settled(ended)
+            await _watched(ended)
 
     async def _used(self, link: AmpLink, welcome: Welcome, ended: Deferred[SccacheTwistedError]) -> None:
         facade = self._facade(link.callRemote)
@@ -218,10 +226,6 @@ async def _watched(ended: Deferred[SccacheTwistedError]) -> SccacheTwistedError:
 
     ended.addCallback(tell)
     return await waiting
-
-
-async def _settled(ended: Deferred[SccacheTwistedError]) -> None:
-    await _watched(ended)
 
 
 async def _within(clock: IReactorTime, seconds: float, waiting: Deferred[Welcome], who: str) -> Welcome:
