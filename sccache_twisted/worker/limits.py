@@ -73,14 +73,26 @@ def kernel_bounds(limits: JobLimits, *, own_uid: bool) -> list[bytes]:
         b"nofile": (resource.RLIMIT_NOFILE, _OPEN_FILES),
         b"cpu": (resource.RLIMIT_CPU, max(1, int(limits.cpu_seconds) + 1)),
     }
-    if own_uid:
-        # The sandbox's own two processes count as well.
-        wanted[b"nproc"] = (resource.RLIMIT_NPROC, limits.processes + 2)
+    # Alone with its uid a job is counted exactly, with the sandbox's own two processes. Where it shares the uid of a
+    # user and all his jobs, the kernel holds a fork bomb within some thousands until the sampler sees and kills it.
+    processes = limits.processes + 2 if own_uid else 2 * _tasks_of(os.getuid()) + 16 * limits.processes + 1024
+    wanted[b"nproc"] = (resource.RLIMIT_NPROC, processes)
     options = []
     for name, (what, value) in wanted.items():
         _, hard = resource.getrlimit(what)
         options.append(b"--%s=%d" % (name, value if hard == resource.RLIM_INFINITY else min(value, hard)))
     return options
+
+
+def _tasks_of(uid: int) -> int:
+    """How many tasks a user has on this machine, as RLIMIT_NPROC counts them."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                if os.stat(f"/proc/{name}").st_uid == uid:
+                    count += len(os.listdir(f"/proc/{name}/task"))
+    return count
 
 
 def measure(roots: Sequence[int]) -> dict[int, Usage]:
