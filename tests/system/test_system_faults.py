@@ -43,7 +43,9 @@ def test_killed_daemon(cluster, tmp_path):
     before = snapshot(tree.root)
     workers = [worker.pid for worker in cluster.status().workers.values()]
     with LocalCompilers(f"SPINS={SPINS}", workers) as here, running(_make(cluster, tree)) as make:
-        wait_for(lambda: len(_running(cluster)) >= 4, "four compilers run on workers", timeout=60)
+        wait_for(
+            lambda: len(_pids(workers)) >= 4 and len(_running(cluster)) >= 4, "four compilers run there", timeout=60
+        )
         remote = _pids(workers)
         hit = _running(cluster)
         (killed,) = _daemons(cluster)
@@ -76,7 +78,11 @@ def test_lost_worker(cluster, tmp_path, number):
     before = snapshot(tree.root)
     victim = cluster.status().workers["worker-2"]
     with running(_make(cluster, tree)) as make:
-        wait_for(lambda: len(_running(cluster, victim.server_id)) == victim.slots, "the victim works", timeout=60)
+        wait_for(
+            lambda: _pids([victim.pid]) and len(_running(cluster, victim.server_id)) == victim.slots,
+            "the victim compiles",
+            timeout=60,
+        )
         remote = _pids([victim.pid])
         hit = _running(cluster, victim.server_id)
         os.kill(victim.pid, number)
