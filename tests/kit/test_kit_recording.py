@@ -36,8 +36,8 @@ def test_a_tree_lists_its_compilations(name, layout):
     commands = record(TREES[name], layout).commands
     assert len(commands) >= UNITS[name]
     assert len({command.key for command in commands}) == len(commands)
-    assert all(PLACEHOLDER in command.argv or command.argv[-1].endswith((".S", ".s")) for command in commands)
-    assert all(command.cost > 0 for command in commands)
+    assert all(PLACEHOLDER in command.argv for command in commands)
+    assert all(command.cost > 0 or command.argv[-1].endswith(".s") for command in commands)
 
 
 @pytest.mark.timeout(600)

@@ -45,12 +45,12 @@ def only_one(name: str) -> Iterator[None]:
         yield
 
 
-def fetch(source: Source) -> Path:
-    """Return the unpacked root of ``source``, for reading only; FetchFailed if it can't be had."""
+def fetch(source: Source, tries: int = TRIES) -> Path:
+    """Return the unpacked root of ``source``, for reading only; FetchFailed if it can't be had in so many tries."""
     home = cache_directory() / "sources" / f"{source.project}-{source.version}-{source.sha256[:12]}"
     with only_one(f"source-{source.project}"):
         if not home.is_dir():
-            archive = _archive(source)
+            archive = _archive(source, tries)
             home.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=home.parent) as unpacked:
                 with tarfile.open(archive) as tar:
@@ -63,13 +63,13 @@ def fetch(source: Source) -> Path:
     return home.joinpath(*source.root.split("/")[1:])
 
 
-def _archive(source: Source) -> Path:
+def _archive(source: Source, tries: int) -> Path:
     kept = cache_directory() / "archives" / source.archive
     kept.parent.mkdir(exist_ok=True)
     if kept.is_file() and _sha256(kept) == source.sha256:
         return kept
     complaint = ""
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         if attempt:
             time.sleep(2**attempt)
         with tempfile.TemporaryDirectory(dir=kept.parent) as landing:
@@ -84,7 +84,7 @@ def _archive(source: Source) -> Path:
             landed.rename(kept)
             return kept
     raise FetchFailed(
-        f"{source.project} {source.version} could not be fetched with {source.registry} in {TRIES} tries. "
+        f"{source.project} {source.version} could not be fetched with {source.registry} in {tries} tries. "
         f"The trees need a package registry once; is the network there?\n{complaint}"
     )
 

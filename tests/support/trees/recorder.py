@@ -26,7 +26,8 @@ def main() -> int:
         "argv": argv,
         "cwd": os.getcwd(),
         "pwd": os.environ.get("PWD"),
-        "compiles": "-c" in argv and "-E" not in argv,
+        # Probes of stdin or into /dev/null are no compilations that could be told apart or shared.
+        "compiles": "-c" in argv and not {"-E", "-", "/dev/null"} & set(argv),
         "status": 0,
         "stdout": "",
         "stderr": "",
