@@ -232,7 +232,7 @@ class Daemon(service.Service):
         self.slots = slots
         self.max_request_bytes = max_request_bytes
         self.world = World.of("self")
-        self.log = EventLog.of("client.daemon", role="client")
+        self.log = EventLog.of("sccache_twisted.client", role="client")
         self.queries = {
             "ping": lambda _: {"pid": os.getpid()},
             "stop": self._asked_to_stop,

@@ -95,7 +95,7 @@ class Dispatcher:
         self.statistics = statistics
         self.expectations = Expectations(settings.first_guess_bytes)
         self.draw = draw
-        self.log = EventLog.of("client.dispatcher")
+        self.log = EventLog.of("sccache_twisted.client", role="client")
         self.never_local = settings.fallback == "never"
         self.allocate_seconds = SchedulerSettings().allocate_seconds + settings.allocate_margin_seconds
         slow_down = Backoff(settings.avoid_first_seconds, 2.0, settings.avoid_longest_seconds)
@@ -337,17 +337,17 @@ class _Job:
         dispatcher = self._dispatcher
         now = dispatcher.clock.seconds()
         wait = full_jitter(step.wait_bound, dispatcher.draw())
+        gave_up_on, self._server_id = self._server_id, None
         if step.keeps_place:
             # A scheduler that answers StillQueued at once shall not be asked a thousand times a second.
             wait = max(wait, _LEAST_ASKING_SECONDS - (now - self._asked))
         else:
-            if self._allocating and self._server_id is None and problem.kind is FailureKind.TRANSPORT:
+            if self._allocating and gave_up_on is None and problem.kind is FailureKind.TRANSPORT:
                 self._cancel_attempt()
             self._attempt = Try(self._attempt.job_id, self._attempt.attempt + 1)
             self._queued_since = now
             dispatcher.statistics.dist_retries += 1
             self._emit(events.JOB_RETRIED, code=problem.code, wait=wait)
-        self._server_id = None
         self._allocating = False
         if wait <= 0:
             return self.run()

@@ -80,7 +80,7 @@ class Pipeline:
         self._dispatcher = dispatcher
         self._memo = FileMemo()
         self._runner = runner
-        self._log = EventLog.of("client.pipeline")
+        self._log = EventLog.of("sccache_twisted.client", role="client")
         self.statistics = statistics
 
     async def decide(self, call: Call) -> Decision:
