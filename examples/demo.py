@@ -65,7 +65,7 @@ def main() -> int:
     """Run the demo."""
     parser = argparse.ArgumentParser(description="Build a C++ tree on a cluster of three, one of which is killed.")
     parser.add_argument("--dir", default=REPOSITORY / ".demo", type=Path, help="where to work (default: .demo)")
-    parser.add_argument("--files", default=72, type=int, help="how many files to compile (default: 72)")
+    parser.add_argument("--files", default=60, type=int, help="how many files to compile (default: 60)")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     options = parser.parse_args()
     console = Console()

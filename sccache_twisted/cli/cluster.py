@@ -132,17 +132,26 @@ def stop(arguments: Namespace) -> int:
     """End the client daemon, the workers and the scheduler. Nothing running is fine too."""
     home = Home.at(arguments.dir)
     if not home.root.is_dir():
-        print(f"There is no cluster in {home.root}.")
-        return 0
+        # Somebody removed the directory under a running cluster.
+        return _say_ended(_end(home))
     with home.locked():
-        daemons = list(processes.client_daemons(home.client_config))
-        processes.end(daemons)
-        pids = [pid for name in home.names() if (pid := home.pid(name)) is not None]
-        processes.end(pids)
+        ended = _end(home)
         for name in home.names():
             home.pid_file(name).unlink(missing_ok=True)
             home.ready_file(name).unlink(missing_ok=True)
-    print(f"Ended {len(pids) + len(daemons)} processes." if pids or daemons else "Nothing was running.")
+    return _say_ended(ended)
+
+
+def _end(home: Home) -> int:
+    daemons = list(processes.client_daemons(home.client_config))
+    processes.end(daemons)
+    pids = list(processes.started_below(home.root))
+    processes.end(pids)
+    return len(daemons) + len(pids)
+
+
+def _say_ended(count: int) -> int:
+    print(f"Ended {count} processes." if count else "Nothing was running.")
     return 0
 
 

@@ -69,6 +69,14 @@ def is_ours(pid: int, config: Path) -> bool:
     return f"--config={config}".encode() in command_line(pid) and state(pid) not in {"Z", "X", ""}
 
 
+def started_below(root: Path) -> Iterator[int]:
+    """The live processes that were started with a configuration below ``root``, whatever became of their files."""
+    beginning = f"--config={root}/".encode()
+    for pid in _all():
+        if any(word.startswith(beginning) for word in command_line(pid)) and state(pid) not in {"Z", "X", ""}:
+            yield pid
+
+
 def command_line(pid: int) -> list[bytes]:
     """The words that a process was started with; none when it is gone."""
     try:
@@ -88,15 +96,15 @@ def state(pid: int) -> str:
 def client_daemons(configuration: Path) -> Iterator[int]:
     """The client daemons that run with SCCACHE_CONF=``configuration``, wherever their sockets are."""
     wanted = f"SCCACHE_CONF={configuration}".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or b"sccache-client" not in command_line(int(entry.name)):
+    for pid in _all():
+        if b"sccache-client" not in command_line(pid):
             continue
         try:
-            environ = (entry / "environ").read_bytes().split(b"\0")
+            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if wanted in environ and state(int(entry.name)) not in {"Z", "X", ""}:
-            yield int(entry.name)
+        if wanted in environ and state(pid) not in {"Z", "X", ""}:
+            yield pid
 
 
 @contextmanager
@@ -151,6 +159,10 @@ def wait_for_end(pid: int, seconds: float) -> bool:
     """Wait until a process is gone; False when it still runs after ``seconds``."""
     with handle(pid) as process:
         return process is None or not _wait([process], seconds)
+
+
+def _all() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def _signal_open(process: int, number: signal.Signals) -> None:

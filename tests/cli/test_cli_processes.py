@@ -49,6 +49,14 @@ def test_a_pid_alone_proves_nothing(tmp_path, started):
     assert processes.pid_in(tmp_path / "absent", config) is None
 
 
+def test_processes_are_found_without_their_files(tmp_path, started):
+    """What was started with a file below a directory is found when the directory is gone, and nothing else is."""
+    inside, outside = tmp_path / "c" / "a.toml", tmp_path / "c2" / "a.toml"
+    process = started(inside)
+    started(outside)
+    assert list(processes.started_below(tmp_path / "c")) == [process.pid]
+
+
 def test_a_dead_process_is_nobodys(tmp_path, started):
     """A process that has ended and was not waited for yet does not count as running."""
     config = tmp_path / "a.toml"
