@@ -95,10 +95,18 @@ def translate(failure: Failure) -> Failure:
         return Failure(TooLarge("A value is too long for a message (65,535 bytes)."))
     if failure.check(amp.UnhandledCommand):
         return Failure(Malformed("The peer does not know this message: it is older than this side."))
-    if failure.check(amp.RemoteAmpError, amp.AmpError):
+    if failure.check(amp.RemoteAmpError, amp.AmpError) or _is_unreadable_answer(failure):
         return Failure(Malformed(f"The peer's answer was not understood: {failure.getErrorMessage()}"))
     _log.failure("a call failed", failure)
     return Failure(InternalError(f"A call failed: {_kind(failure)}."))
+
+
+def _is_unreadable_answer(failure: Failure) -> bool:
+    """Whether AMP could not read the values of an answer, for which it has no error of its own."""
+    frames = failure.getTracebackObject()
+    while frames is not None and frames.tb_frame.f_code is not amp.Command.parseResponse.__func__.__code__:
+        frames = frames.tb_next
+    return frames is not None
 
 
 def calling(call: Call, command: type[amp.Command], **arguments: Any) -> Deferred[dict[str, Any]]:
