@@ -12,11 +12,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,16 +35,16 @@ from sccache_twisted.logs import EventLog, events
 from sccache_twisted.model import Action, ActionResult, Digest, FileInput, RunFigures, Try
 from sccache_twisted.storage.blobs import BlobStore
 from sccache_twisted.toolchains import Toolchain, ToolchainStore
-from sccache_twisted.worker import jobroot
 from sccache_twisted.worker.bubblewrap import Bubblewrap, options
 from sccache_twisted.worker.cgroups import Group
-from sccache_twisted.worker.jobroot import Owner
+from sccache_twisted.worker.jobroot import JobRoot, Owner
 from sccache_twisted.worker.judge import Seen, judge
 from sccache_twisted.worker.limits import JobLimits, kernel_bounds, machine_oom_kills
-from sccache_twisted.worker.plan import Directory, Plan, plan, toolchain_tree
+from sccache_twisted.worker.outputs import collect, undeclared
+from sccache_twisted.worker.plan import Directory, Plan, ToolchainFile, plan, toolchain_tree
 from sccache_twisted.worker.sampler import Sampler, Watch
 from sccache_twisted.worker.sandbox import Left, Sandboxed, adopt_orphans
-from sccache_twisted.worker.threads import Threads
+from sccache_twisted.worker.threads import Threads, settled
 
 _MOST_TREES: Final = 16
 _MOST_COMMANDS: Final = 16
@@ -84,9 +83,10 @@ class Executor:
         self.trees = _Trees()
         self.bounds = kernel_bounds(workshop.limits, own_uid=bool(workshop.owners))
         self.sampler = Sampler(reactor, threads, workshop.limits)
-        self._removals: set[Deferred[None]] = set()
         self.groups: Sequence[Group] = ()
-        self._serial = 0
+        self.starter = ToolchainFile(workshop.starter) if workshop.starter else None
+        self._roots: dict[int, JobRoot] = {}
+        self._settling: dict[int, Deferred[None]] = {}
 
     def start(self, groups: Sequence[Group]) -> None:
         """Begin to run jobs, in the process that is to be their parent.
@@ -100,10 +100,12 @@ class Executor:
         """See IJobRunner; also fails with ToolchainAbsent, JobCancelled and WorkerFault."""
         return Deferred.fromCoroutine(self._run(attempt, action, slot))
 
-    def idle(self) -> Deferred[object]:
-        """Fires when no file of an ended job is left."""
-        removed: Deferred[Any] = DeferredList(list(self._removals))
-        return removed
+    async def clear(self) -> None:
+        """Remove every root, when no job runs."""
+        for slot in list(self._settling):
+            await self._settled(slot)
+        for root in self._roots.values():
+            await self.threads.run(root.discard)
 
     async def _run(self, attempt: Try, action: Action, slot: int) -> ActionResult:
         if len(action.then) >= _MOST_COMMANDS:
@@ -113,12 +115,15 @@ class Executor:
         if not shop.toolchains.pin(action.toolchain):
             raise ToolchainAbsent
         absent = shop.blobs.pin(digests)
-        self._serial += 1
-        directory = os.path.join(shop.jobs, b"%d-%d" % (os.getpid(), self._serial))
+        root = self._root(slot)
         try:
             if absent:
                 raise MissingInputs(f"{len(absent)} input blobs are not on the worker")
-            return await _Job(self, attempt, action, slot).run(directory)
+            await self._settled(slot)
+            try:
+                return await _Job(self, root, attempt, action, slot).run()
+            finally:
+                self._settle(slot, root)
         except CancelledError:
             raise JobCancelled from None
         except OSError as problem:
@@ -126,20 +131,27 @@ class Executor:
         finally:
             shop.blobs.unpin(digests.difference(absent))
             shop.toolchains.unpin(action.toolchain)
-            self._remove(directory)
 
-    def _remove(self, directory: bytes) -> None:
-        """Remove a job's files behind its answer; whoever stops the worker waits for :meth:`idle`."""
-        removal: Deferred[None] = self.threads.defer(jobroot.remove, directory)
-        self._removals.add(removal)
+    def _root(self, slot: int) -> JobRoot:
+        if slot not in self._roots:
+            owner = self.workshop.owners[slot] if self.workshop.owners else None
+            self._roots[slot] = JobRoot(os.path.join(self.workshop.jobs, b"slot-%d" % slot), owner)
+        return self._roots[slot]
 
-        def removed(_: object) -> None:
-            self._removals.discard(removal)
+    def _settle(self, slot: int, root: JobRoot) -> None:
+        """Put a slot's root in order behind the job's answer; the slot's next job waits for that."""
 
         def failed(failure: Failure) -> None:
-            _log.failure("{path} could not be removed", failure, path=directory)
+            _log.failure("the root of slot {slot} could not be removed", failure, slot=slot)
 
-        removal.addErrback(failed).addCallback(removed)
+        self._settling[slot] = self.threads.defer(root.settle).addErrback(failed)
+
+    async def _settled(self, slot: int) -> None:
+        settling = self._settling.get(slot)
+        if settling is not None:
+            await settled(settling)
+            if self._settling.get(slot) is settling:
+                del self._settling[slot]
 
 
 class _Trees:
@@ -147,33 +159,27 @@ class _Trees:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._trees: OrderedDict[Digest, Directory] = OrderedDict()
+        self._trees: OrderedDict[Digest, tuple[Toolchain, Directory]] = OrderedDict()
 
     def of(self, toolchain: Toolchain) -> Directory:
         with self._lock:
-            tree = self._trees.get(toolchain.digest)
-            if tree is None:
-                tree = self._trees[toolchain.digest] = toolchain_tree(toolchain.entries, toolchain.root)
+            known, tree = self._trees.get(toolchain.digest, (None, None))
+            if tree is None or known is not toolchain:
+                # One that was dropped and sent again has new files: nothing of the old may be taken for it.
+                tree = toolchain_tree(toolchain.entries, toolchain.root)
+                self._trees[toolchain.digest] = (toolchain, tree)
             self._trees.move_to_end(toolchain.digest)
             if len(self._trees) > _MOST_TREES:
                 self._trees.popitem(last=False)
             return tree
 
 
-@frozen
-class _World:
-    """A built root: its plan, and its own two directories."""
-
-    plan: Plan
-    root: bytes
-    temporary: bytes
-
-
 class _Job:
     """One run of one action."""
 
-    def __init__(self, executor: Executor, attempt: Try, action: Action, slot: int) -> None:
+    def __init__(self, executor: Executor, root: JobRoot, attempt: Try, action: Action, slot: int) -> None:
         self._executor = executor
+        self._root = root
         self._shop = shop = executor.workshop
         self._attempt = attempt
         self._action = action
@@ -183,15 +189,15 @@ class _Job:
         self._over = ""
         self._oom_before = 0
 
-    async def run(self, directory: bytes) -> ActionResult:
-        """Run in a new directory; when this ends nothing lives there any more."""
+    async def run(self) -> ActionResult:
+        """Run; when this ends nothing of the job lives any more."""
         seconds, threads = self._executor.reactor.seconds, self._executor.threads
         began = seconds()
         try:
             # All are started now: each waits for its turn at no cost.
             for command in ((self._action.executable, self._action.argv), *self._action.then):
                 self._commands.append(self._start(command))
-            world = await threads.both(partial(self._build, directory), self._confine)
+            world = await threads.both(self._build, self._confine)
             prepared = seconds()
             left = await self._run_all(world)
         finally:
@@ -238,38 +244,32 @@ class _Job:
     def _oom_kills(self) -> int:
         return machine_oom_kills() if self._group is None else self._group.oom_kills()
 
-    def _build(self, directory: bytes) -> _World:
+    def _build(self) -> Plan:
         toolchain = self._shop.toolchains.get(self._action.toolchain)
         if toolchain is None or not self._shop.toolchains.verify(toolchain.digest):
             raise ToolchainAbsent
-        planned = plan(self._action, self._executor.trees.of(toolchain), self._shop.starter)
-        world = _World(planned, os.path.join(directory, b"root"), os.path.join(directory, b"tmp"))
-        with jobroot.storage(directory):
-            for place in (directory, world.temporary):
-                os.mkdir(place, 0o700)
-                if self._owner is not None:
-                    os.chown(place, self._owner.uid, self._owner.gid)
-        jobroot.build(planned, world.root, self._copy, self._owner)
-        return world
+        planned = plan(self._action, self._executor.trees.of(toolchain), self._executor.starter)
+        self._root.build(planned, self._copy)
+        return planned
 
     def _copy(self, entry: FileInput, directory: int, name: bytes) -> None:
         mode = 0o555 if entry.executable else 0o444
         self._shop.blobs.copy_to(entry.digest, directory, name, entry.mtime_ns, mode)
 
-    def _collect(self, world: _World, left: Sequence[Left], figures: RunFigures) -> ActionResult:
-        outputs = jobroot.collect(world.root, world.plan.outputs, self._shop.max_output_bytes)
+    def _collect(self, world: Plan, left: Sequence[Left], figures: RunFigures) -> ActionResult:
+        outputs = collect(self._root.root, world.outputs, self._shop.max_output_bytes)
         return ActionResult(
             exit_code=left[-1].exit_code or 0,
             stdout=b"".join(one.ended.stdout for one in left),
             stderr=b"".join(one.ended.stderr for one in left),
             outputs=outputs,
             figures=figures,
-            undeclared=jobroot.undeclared(world.root, world.plan),
+            undeclared=undeclared(self._root.root, world),
         )
 
     # --- in the reactor's thread ------------------------------------------------------------------
 
-    async def _run_all(self, world: _World) -> list[Left]:
+    async def _run_all(self, world: Plan) -> list[Left]:
         """Run the commands one after another until one fails; raises why an answer is not the compiler's."""
         self._executor.log.emit(events.JOB_RUNNING, attempt=self._attempt)
         began = self._executor.reactor.seconds()
@@ -292,13 +292,12 @@ class _Job:
         )
         return left
 
-    async def _run_one(self, command: Sandboxed, world: _World) -> Left:
-        writable = [world.root + path for path in world.plan.writable]
-        watch = Watch(command.pid, [*writable, world.temporary], self._stop)
+    async def _run_one(self, command: Sandboxed, world: Plan) -> Left:
+        root, temporary = self._root.root, self._root.temporary
+        watch = Watch(command.pid, [*(root + path for path in world.writable), temporary], self._stop)
         if not self._over:
-            command.let_go(
-                options(world.plan, world.root, world.temporary, self._action.cwd, self._action.env, command.status_fd)
-            )
+            action = self._action
+            command.let_go(options(world, root, temporary, action.cwd, action.env, command.status_fd))
         self._executor.sampler.add(watch)
         try:
             left = await command.run_to_end()
@@ -307,13 +306,13 @@ class _Job:
             raise BadOutput(f"the job wrote more than {limit} bytes to its stdout or stderr") from None
         finally:
             self._executor.sampler.discard(watch)
-        wrong = judge(self._seen(left, world)) if left.exit_code != 0 or self._over else None
+        wrong = judge(self._seen(left)) if left.exit_code != 0 or self._over else None
         if wrong is not None:
             raise wrong
         return left
 
-    def _seen(self, left: Left, world: _World) -> Seen:
-        disk = os.statvfs(world.temporary)
+    def _seen(self, left: Left) -> Seen:
+        disk = os.statvfs(self._root.temporary)
         return Seen(
             exit_code=left.exit_code,
             signal=left.ended.signal,

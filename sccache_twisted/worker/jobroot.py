@@ -1,29 +1,26 @@
-"""Builds a planned root on disk, collects what a job wrote there, and removes it, whatever the job did to it.
+"""A slot's root on disk: built as planned out of what the last job left, and put in order behind each job.
 
-Everything is reached through directory descriptors, one component at a time, no link ever followed. Blocks on
-disk: call it in a thread. Refuses to know processes.
+From one source of a project to the next hardly an input changes, so what two plans have in common stays where it is.
+A job cannot change what is read-only to it; where it can write, everything is looked at again, and what is not exactly
+as it was put there goes. Everything is reached through directory descriptors, one component at a time, no link ever
+followed. Blocks on disk: call it in a thread. Refuses to know processes.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from attrs import frozen
 
-from sccache_twisted.errors import BadOutput, SandboxFailed, WorkerStorage
-from sccache_twisted.model import FileInput, OutputFile
-from sccache_twisted.worker.plan import Directory, Link, Mounted, Plan, PlannedOutput, ToolchainFile
+from sccache_twisted.errors import SccacheTwistedError
+from sccache_twisted.model import FileInput
+from sccache_twisted.worker.files import opened, remove, storage
+from sccache_twisted.worker.plan import Directory, Link, Mounted, Node, Plan, ToolchainFile
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OUTPUT: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _PASSABLE: Final = 0o755
-_MOST_UNDECLARED: Final = 1000
 
 Copier = Callable[[FileInput, int, bytes], None]
 """Puts an input's content, with its time and mode, under a name in the directory of a descriptor."""
@@ -37,183 +34,210 @@ class Owner:
     gid: int
 
 
-def build(plan: Plan, root: bytes, copy: Copier, owner: Owner | None) -> None:
-    """Make ``root`` as planned; writable directories belong to ``owner``. WorkerStorage, SandboxFailed."""
-    with storage(root):
-        os.mkdir(root)
-        with _opened(root, None) as fd:
-            _fill(plan.root, fd, copy, owner)
+class JobRoot:
+    """The root of one slot, in a directory of its own. One thread at a time."""
+
+    def __init__(self, directory: bytes, owner: Owner | None) -> None:
+        self.directory = directory
+        self.root = directory + b"/root"
+        self.temporary = directory + b"/tmp"
+        self._trash = directory + b"/trash"
+        self._owner = owner
+        self._plan: Plan | None = None
+
+    def build(self, plan: Plan, copy: Copier) -> None:
+        """Make the root as planned. WorkerStorage, SandboxFailed and whatever ``copy`` raises; then it is empty."""
+        before, self._plan = self._plan, None
+        try:
+            with storage(self.directory):
+                if before is None:
+                    self._begin()
+                with opened(self.root, None) as fd:
+                    old = Directory() if before is None else before.root
+                    _Builder(copy, self._owner).update(old, plan.root, fd, inside=False)
+        except BaseException:
+            self.discard()
+            raise
+        self._plan = plan
+
+    def settle(self) -> None:
+        """Remove what the ended job wrote. What cannot be put in order is removed altogether."""
+        plan = self._plan
+        if plan is None:
+            return
+        try:
+            with storage(self.directory):
+                with opened(self.root, None) as fd:
+                    for path in plan.writable:
+                        self._settle_at(path, plan.root, fd)
+                if os.listdir(self.temporary) or _strange(self.temporary):
+                    remove(self.temporary)
+                    self._own_directory(self.temporary)
+                remove(self._trash)
+        except (SccacheTwistedError, _SpoiledError):
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove everything. WorkerStorage."""
+        self._plan = None
+        with storage(self.directory):
+            remove(self.directory)
+
+    def _begin(self) -> None:
+        remove(self.directory)
+        self._own_directory(self.directory)
+        self._own_directory(self.temporary)
+        os.mkdir(self.root)
+
+    def _own_directory(self, path: bytes) -> None:
+        os.mkdir(path, 0o700)
+        if self._owner is not None:
+            os.chown(path, self._owner.uid, self._owner.gid)
+
+    def _settle_at(self, path: bytes, node: Directory, fd: int) -> None:
+        """Walk to a writable directory, through what no job can change, and put it in order."""
+        name, _, rest = path.lstrip(b"/").partition(b"/")
+        if not name:
+            self._settle(node, fd)
+            return
+        child = node.children[name]
+        if isinstance(child, Directory):
+            with opened(name, fd) as inside:
+                self._settle_at(rest, child, inside)
+
+    def _settle(self, node: Directory, fd: int) -> None:
+        if _strange(fd):
+            raise _SpoiledError
+        os.fchmod(fd, _PASSABLE)
+        with os.scandir(fd) as entries:
+            # Names by descriptor come as text, undecodable bytes as surrogates.
+            found = [(os.fsencode(entry.name), entry) for entry in entries]
+        gone = set(node.children)
+        for name, entry in found:
+            planned = node.children.get(name)
+            if not self._is_intact(planned, name, entry, node, fd):
+                self._throw_away(name, fd, directory=entry.is_dir(follow_symlinks=False))
+                continue
+            gone.discard(name)
+            if isinstance(planned, Directory):
+                os.chmod(name, 0o700, dir_fd=fd)
+                with opened(name, fd) as inside:
+                    self._settle(planned, inside)
+        for name in gone:
+            del node.children[name]
+
+    def _is_intact(self, planned: Node | None, name: bytes, entry: os.DirEntry[str], node: Directory, fd: int) -> bool:
+        match planned:
+            case FileInput():
+                # The kernel sets an inode's change time, and nobody else; a job that is our own uid gets new files.
+                about = entry.stat(follow_symlinks=False)
+                return self._owner is not None and node.marks.get(name) == (about.st_ino, about.st_ctime_ns)
+            case Link(target):
+                return entry.is_symlink() and os.readlink(name, dir_fd=fd) == target
+            case ToolchainFile(stored):
+                return entry.is_file(follow_symlinks=False) and entry.inode() == os.stat(stored).st_ino
+            case Directory() | Mounted():
+                return entry.is_dir(follow_symlinks=False)
+            case None:
+                return False
+
+    def _throw_away(self, name: bytes, fd: int, *, directory: bool) -> None:
+        if not directory:
+            os.unlink(name, dir_fd=fd)
+            return
+        with suppress(FileExistsError):
+            os.mkdir(self._trash, 0o700)
+        os.chmod(name, 0o700, dir_fd=fd)
+        os.rename(name, b"%s/%d" % (self._trash, len(os.listdir(self._trash))), src_dir_fd=fd)
 
 
-def _fill(directory: Directory, fd: int, copy: Copier, owner: Owner | None) -> None:
-    # The modes are set by name and not by umask: a daemon's umask is 077, and the job's uid must pass.
-    os.fchmod(fd, _PASSABLE)
-    for name, node in directory.children.items():
+class _SpoiledError(Exception):
+    """A job gave a directory attributes that would concern the next one."""
+
+
+def _strange(place: bytes | int) -> bool:
+    """Whether a directory has access lists or other attributes, which files made in it would inherit."""
+    try:
+        return any(not name.startswith("security.") for name in os.listxattr(place))
+    except OSError:
+        return False
+
+
+class _Builder:
+    """Turns one planned tree on disk into another."""
+
+    def __init__(self, copy: Copier, owner: Owner | None) -> None:
+        self._copy = copy
+        self._owner = owner
+
+    def update(self, old: Directory, new: Directory, fd: int, *, inside: bool) -> None:
+        """Turn a directory as ``old`` describes it into ``new``. ``inside``: a directory above is writable."""
+        inside = inside or new.writable
+        for name, node in old.children.items():
+            if not _may_stay(node, new.children.get(name)):
+                _remove_planned(node, name, fd)
+        for name, node in new.children.items():
+            there = old.children.get(name)
+            if isinstance(node, Directory):
+                if not isinstance(there, Directory):
+                    there = self._make(name, fd)
+                if there is not node:
+                    with opened(name, fd) as below:
+                        self.update(there, node, below, inside=inside)
+            elif there is None or not _may_stay(there, node):
+                self._put(node, name, fd)
+        if old.writable != new.writable and self._owner is not None:
+            owner = self._owner if new.writable else Owner(os.getuid(), os.getgid())
+            os.fchown(fd, owner.uid, owner.gid)
+        new.marks = _marks(new, fd) if inside and self._owner is not None else {}
+
+    def _make(self, name: bytes, fd: int) -> Directory:
+        # Modes are set by name and not by umask: a daemon's umask is 077, and the job's uid must pass.
+        os.mkdir(name, dir_fd=fd)
+        os.chmod(name, _PASSABLE, dir_fd=fd)
+        return Directory()
+
+    def _put(self, node: Node, name: bytes, fd: int) -> None:
         match node:
             case ToolchainFile(stored):
                 os.link(stored, name, dst_dir_fd=fd, follow_symlinks=False)
             case FileInput():
-                copy(node, fd, name)
+                self._copy(node, fd, name)
             case Link(target):
                 os.symlink(target, name, dir_fd=fd)
-            case Mounted():
-                os.mkdir(name, dir_fd=fd)
-                os.chmod(name, _PASSABLE, dir_fd=fd)
-            case Directory():
-                os.mkdir(name, dir_fd=fd)
-                with _opened(name, fd) as inside:
-                    _fill(node, inside, copy, owner)
-    if directory.writable and owner is not None:
-        os.fchown(fd, owner.uid, owner.gid)
+            case _:
+                self._make(name, fd)
 
 
-@contextmanager
-def _opened(name: bytes, parent: int | None, flags: int = _DIRECTORY) -> Iterator[int]:
-    fd = os.open(name, flags, dir_fd=parent)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def _may_stay(old: Node, new: Node | None) -> bool:
+    """Whether what is there for ``old`` serves for ``new``."""
+    match old, new:
+        case FileInput(_, digest, _, mtime_ns, executable), FileInput():
+            return (digest, mtime_ns, executable) == (new.digest, new.mtime_ns, new.executable)
+        case ToolchainFile(), ToolchainFile():
+            # The very same, and not its like: a toolchain that was sent again has other files of the same names.
+            return old is new
+        case _:
+            return type(old) is type(new) and (isinstance(old, Directory) or old == new)
 
 
-@contextmanager
-def storage(path: bytes) -> Iterator[None]:
-    """Turn what the operating system refuses into the worker's own failure, which names ``path``."""
-    try:
-        yield
-    except OSError as problem:
-        where = os.fsdecode(path)
-        if problem.errno in _FULL:
-            raise WorkerStorage(f"the worker's disk is full below {where}") from problem
-        if problem.errno == errno.EXDEV:
-            raise SandboxFailed(f"toolchains and {where} must lie on one file system") from problem
-        raise WorkerStorage(f"the worker cannot write below {where}: {problem.strerror}") from problem
+def _remove_planned(node: Node, name: bytes, fd: int) -> None:
+    """Remove what a plan put there and no job could change."""
+    if isinstance(node, Directory):
+        with opened(name, fd) as inside:
+            for child, below in node.children.items():
+                _remove_planned(below, child, inside)
+        os.rmdir(name, dir_fd=fd)
+    elif isinstance(node, Mounted):
+        os.rmdir(name, dir_fd=fd)
+    else:
+        os.unlink(name, dir_fd=fd)
 
 
-# --- what the job wrote ---------------------------------------------------------------------------
-
-
-def collect(root: bytes, outputs: Sequence[PlannedOutput], limit: int) -> tuple[OutputFile, ...]:
-    """Read the declared outputs that exist. BadOutput for what is no regular file or over ``limit`` bytes together."""
-    found = []
-    for output in outputs:
-        if output.place:
-            with storage(root):
-                one = _collect(root, output, limit)
-            if one is not None:
-                found.append(one)
-                limit -= len(one.data)
-    return tuple(found)
-
-
-def _collect(root: bytes, output: PlannedOutput, limit: int) -> OutputFile | None:
-    path = os.fsdecode(output.path)
-    fd = os.open(root, _DIRECTORY)
-    try:
-        for index, part in enumerate(output.place):
-            last = index == len(output.place) - 1
-            inside = os.open(part, _OUTPUT if last else _DIRECTORY, dir_fd=fd)
-            os.close(fd)
-            fd = inside
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            raise BadOutput(f"the job left something other than a regular file as {path}")
-        if about.st_size > limit:
-            raise BadOutput(f"the job's outputs are over the limit: {path} has {about.st_size} bytes")
-        data = _read(fd, about.st_size)
-        return OutputFile(output.path, data, stat.S_IMODE(about.st_mode) & 0o777)
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        if problem.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EACCES}:
-            # A link, a link or file on the way, a socket, a file that its owner made unreadable.
-            raise BadOutput(f"the job left something that cannot be read as {path}: {problem.strerror}") from problem
-        raise
-    finally:
-        os.close(fd)
-
-
-def _read(fd: int, size: int) -> bytes:
-    pieces = []
-    while size > 0:
-        piece = os.read(fd, size)
-        if not piece:
-            break
-        pieces.append(piece)
-        size -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def undeclared(root: bytes, plan: Plan) -> tuple[bytes, ...]:
-    """Files in writable directories that were neither planned nor declared; the first thousand of them."""
-    declared = {b"/" + b"/".join(output.place) for output in plan.outputs}
-    found: list[bytes] = []
-    for top in plan.writable:
-        node = plan.root
-        for part in top.split(b"/"):
-            child = node.children.get(part) if part else node
-            node = child if isinstance(child, Directory) else Directory()
-        _undeclared(root, b"" if top == b"/" else top, node, declared, found)
-    return tuple(found)
-
-
-def _undeclared(root: bytes, path: bytes, planned: Directory, declared: set[bytes], found: list[bytes]) -> None:
-    try:
-        with os.scandir(root + path) as entries:
-            for entry in entries:
-                place = path + b"/" + entry.name
-                node = planned.children.get(entry.name)
-                if node is None and place not in declared:
-                    found.append(place)
-                elif isinstance(node, Directory) and entry.is_dir(follow_symlinks=False):
-                    _undeclared(root, place, node, declared, found)
-                if len(found) >= _MOST_UNDECLARED:
-                    return
-    except OSError:
-        return  # the job closed the directory to itself, so there is nothing that it could want back
-
-
-# --- its end --------------------------------------------------------------------------------------
-
-
-def remove(path: bytes) -> None:
-    """Remove a tree that a hostile job may have shaped: closed directories, any depth, any names. OSError.
-
-    Nothing that lives may still write there. Directories are moved up to the top before they are emptied, so neither
-    the length of a path nor the number of descriptors grows with the depth.
-    """
-    with suppress(FileNotFoundError):
-        parent = os.open(os.path.dirname(path) or b".", _DIRECTORY)
-        try:
-            _remove(parent, os.path.basename(path))
-        finally:
-            os.close(parent)
-
-
-def _remove(parent: int, name: bytes) -> None:
-    pending = [name]
-    count = 0
-    while pending:
-        here = pending.pop()
-        with suppress(PermissionError):
-            os.chmod(here, 0o700, dir_fd=parent)
-        with _opened(here, parent) as fd:
-            with os.scandir(fd) as entries:
-                # Names by descriptor come as text, undecodable bytes as surrogates.
-                names = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-            deep = []
-            for inside, is_directory in names:
-                if not is_directory:
-                    os.unlink(inside, dir_fd=fd)
-                    continue
-                try:
-                    os.rmdir(inside, dir_fd=fd)
-                except OSError:
-                    deep.append(inside)
-            for inside in deep:
-                count += 1
-                moved = b"%s.%d" % (name[:200], count)
-                os.chmod(inside, 0o700, dir_fd=fd)
-                os.rename(inside, moved, src_dir_fd=fd, dst_dir_fd=parent)
-                pending.append(moved)
-        os.rmdir(here, dir_fd=parent)
+def _marks(directory: Directory, fd: int) -> dict[bytes, tuple[int, int]]:
+    marks = {}
+    for name, node in directory.children.items():
+        if isinstance(node, FileInput):
+            about = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            marks[name] = (about.st_ino, about.st_ctime_ns)
+    return marks

@@ -56,16 +56,18 @@ class Directory:
     """A directory and what is in it.
 
     ``stored`` is where a toolchain's store has the very same directory; such a one belongs to many plans, is copied
-    before it is changed, and has ``weight`` members at any depth.
+    before it is changed, and has ``weight`` members at any depth. ``marks`` belong to whoever builds it: by name, what
+    tells that a file is still the one that was put there.
     """
 
-    __slots__ = ("children", "stored", "weight", "writable")
+    __slots__ = ("children", "marks", "stored", "weight", "writable")
 
     def __init__(self, children: dict[bytes, Node] | None = None, *, stored: bytes = b"") -> None:
         self.children: dict[bytes, Node] = {} if children is None else children
         self.stored = stored
         self.weight = 0
         self.writable = False
+        self.marks: dict[bytes, tuple[int, int]] = {}
 
 
 Node = ToolchainFile | FileInput | Link | Mounted | Directory
@@ -126,10 +128,10 @@ def toolchain_tree(entries: Iterable[Entry], stored: bytes) -> Directory:
     return root
 
 
-def plan(action: Action, toolchain: Directory, starter: bytes) -> Plan:
+def plan(action: Action, toolchain: Directory, starter: ToolchainFile | None) -> Plan:
     """The world of an action; raises BadAction with the path that is wrong.
 
-    ``starter`` is the file that is to be :data:`STARTER`, or empty.
+    ``starter`` is the file that is to be :data:`STARTER`, where there is one.
     """
     return _Planner(action, toolchain).plan(starter)
 
@@ -144,7 +146,7 @@ class _Planner:
                 raise BadAction(f"the link {_show(entry.path)} is given with two targets")
         self._parents: dict[bytes, Directory] = {}
 
-    def plan(self, starter: bytes) -> Plan:
+    def plan(self, starter: ToolchainFile | None) -> Plan:
         root, action = self._root, self._action
         for name in _MOUNTED:
             root.children[name] = Mounted()
@@ -167,8 +169,8 @@ class _Planner:
             raise BadAction(f"{_show(PRIVATE)} is reserved for the sandbox")
         private = root.children[PRIVATE[1:]] = Directory()
         private.children[TEMPORARY.rpartition(b"/")[2]] = Mounted()
-        if starter:
-            private.children[STARTER.rpartition(b"/")[2]] = ToolchainFile(starter)
+        if starter is not None:
+            private.children[STARTER.rpartition(b"/")[2]] = starter
         mounts = _Mounts()
         mounts.find(root, b"", inside=False)
         return Plan(root, outputs, tuple(mounts.writable), tuple(mounts.sealed), tuple(mounts.stored))

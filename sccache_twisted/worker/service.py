@@ -219,7 +219,7 @@ class WorkerService(service.Service):
         await self._listening.stopService()
         await self.jobs.abandon_all()
         await self._leave()
-        await self._executor.idle()
+        await self._executor.clear()
         self._threads.stop()
         self._open.close()
 

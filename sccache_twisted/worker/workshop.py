@@ -18,10 +18,10 @@ from sccache_twisted.config.files import state_directory
 from sccache_twisted.errors import ConfigError, SandboxFailed
 from sccache_twisted.storage.blobs import BlobStore
 from sccache_twisted.toolchains import ArchiveLimits, ToolchainStore
-from sccache_twisted.worker import jobroot
 from sccache_twisted.worker.bubblewrap import Bubblewrap
 from sccache_twisted.worker.cgroups import Group, make_groups
 from sccache_twisted.worker.executor import Workshop
+from sccache_twisted.worker.files import remove, storage
 from sccache_twisted.worker.limits import JobLimits
 from sccache_twisted.worker.owners import ClaimedUids, parse_uids
 from sccache_twisted.worker.starter import starter_program
@@ -57,10 +57,14 @@ class OpenWorkshop:
 
     workshop: Workshop
     held: ExitStack
+    bounded: bool
 
     def groups(self, slots: int) -> list[Group]:
-        """A control group for each slot, or none; they are named after this process, so it must be the final one."""
-        made = make_groups(slots, self.workshop.limits) or []
+        """A control group for each slot, or none; they are named after this process, so it must be the final one.
+
+        Entering one takes 6 ms. Where a job may use all of the machine's memory that buys nothing.
+        """
+        made = (make_groups(slots, self.workshop.limits) or []) if self.bounded else []
         for group in made:
             self.held.callback(group.remove)
         return made
@@ -102,7 +106,7 @@ def open_workshop(settings: WorkerSettings) -> OpenWorkshop:
             max_stream_bytes=settings.max_stream_bytes,
             max_output_bytes=settings.max_output_bytes,
         )
-        return OpenWorkshop(workshop, held.pop_all())
+        return OpenWorkshop(workshop, held.pop_all(), bounded=settings.job_memory_bytes > 0)
 
 
 def _prepare(directory: bytes, held: ExitStack, *, others: bool) -> bytes:
@@ -111,7 +115,7 @@ def _prepare(directory: bytes, held: ExitStack, *, others: bool) -> bytes:
     ``others``: jobs run as other uids, which must be able to reach it.
     """
     jobs = directory + b"/jobs"
-    with jobroot.storage(directory):
+    with storage(directory):
         os.makedirs(jobs, exist_ok=True)
         for place in (directory, jobs):
             os.chmod(place, _PASSABLE)
@@ -122,7 +126,7 @@ def _prepare(directory: bytes, held: ExitStack, *, others: bool) -> bytes:
         except BlockingIOError:
             raise ConfigError(f"another worker uses {os.fsdecode(directory)}: set worker.directory.") from None
         for name in os.listdir(jobs):
-            jobroot.remove(jobs + b"/" + name)
+            remove(jobs + b"/" + name)
     place = os.path.realpath(directory)
     while others and place != b"/":
         place = os.path.dirname(place)
@@ -140,7 +144,7 @@ def _starter(directory: bytes) -> bytes:
     if program is None:
         return b""
     path = directory + b"/starter"
-    with jobroot.storage(path):
+    with storage(path):
         with open(path + b".new", "wb") as out:
             out.write(program)
             os.fchmod(out.fileno(), 0o555)

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from worker_kit import LIMITS, Shop, open_directory
 
 from sccache_twisted.model import Compiler, CompilerFamily
@@ -64,7 +65,7 @@ def open_shop(reactor, shared_directory, claimed):
 
     yield make
     for shop in opened:
-        pytest_twisted.blockon(shop.executor.idle())
+        pytest_twisted.blockon(Deferred.fromCoroutine(shop.executor.clear()))
         assert shop.leftovers() == []
         shop.close()
 

@@ -47,7 +47,7 @@ async def main(directory: Path, digest: str, archive: str) -> dict[str, object]:
         bomb = "went on"
     except JobKilled as killed:
         bomb = str(killed)
-    await shop.executor.idle()
+    await shop.executor.clear()
     left = shop.leftovers()
     intact = all(shop.toolchains.verify(Digest(one)) for one in (digest, attack.toolchain))
     shop.close()

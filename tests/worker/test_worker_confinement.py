@@ -208,5 +208,5 @@ async def test_a_hostile_tree_is_removed(shop):
     action = program_in(shop, body(code), outputs=[b"/out/a.o"])
     result = await shop.executor.run(TRY, attrs.evolve(action, inputs=(*action.inputs, DirectoryInput(b"/out"))), 0)
     assert result.exit_code == 0
-    await shop.executor.idle()
+    await shop.executor.clear()
     assert shop.leftovers() == []
