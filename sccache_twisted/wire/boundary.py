@@ -104,7 +104,7 @@ def translate(failure: Failure) -> Failure:
 def _is_unreadable_answer(failure: Failure) -> bool:
     """Whether AMP could not read the values of an answer, for which it has no error of its own."""
     frames = failure.getTracebackObject()
-    while frames is not None and frames.tb_frame.f_code is not amp.Command.parseResponse.__func__.__code__:
+    while frames is not None and frames.tb_frame.f_code.co_name != "parseResponse":
         frames = frames.tb_next
     return frames is not None
 
