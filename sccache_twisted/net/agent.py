@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
+from weakref import WeakSet
 
 import treq.client
 from attrs import frozen
@@ -102,6 +103,7 @@ class Exchange:
 
     def __init__(self, reactor: Any, pool: _Pool, endpoint: _Endpoint, cookies: CookieJar, *, secure: bool) -> None:
         self._reactor = reactor
+        self._pool = pool
         self._endpoint = endpoint
         self._base = f"{'https' if secure else 'http'}://{server_host(endpoint.key.server_id)}"
         agent = Agent.usingEndpointFactory(reactor, self, pool)
@@ -141,8 +143,8 @@ class Exchange:
     def hang_up(self) -> None:
         """Cut the connection at once: the worker kills what runs for it."""
         connection = self._endpoint.taken
-        if connection is not None and connection.transport is not None:
-            connection.transport.abortConnection()
+        if connection is not None:
+            self._pool.cut(self._endpoint.key, connection)
 
 
 @frozen
@@ -177,6 +179,7 @@ class _Pool(HTTPConnectionPool):
     def __init__(self, reactor: Any, is_current: Callable[[_Key], bool]) -> None:
         HTTPConnectionPool.__init__(self, reactor, persistent=True)
         self._is_current = is_current
+        self._cut: WeakSet[Any] = WeakSet()
 
     def getConnection(self, key: Hashable, endpoint: Any) -> Deferred[Any]:
         """Called by the Agent, whose key is the URL's; the endpoint knows better."""
@@ -191,10 +194,22 @@ class _Pool(HTTPConnectionPool):
 
     def _putConnection(self, key: Any, connection: Any) -> None:
         # Called by Twisted when a connection falls idle; its server's key may have been replaced meanwhile.
+        if connection in self._cut:
+            return
         if self._is_current(key):
             super()._putConnection(key, connection)  # type: ignore[no-untyped-call]  # Twisted's
         else:
             connection.transport.loseConnection()
+
+    def cut(self, key: _Key, connection: Any) -> None:
+        """Abort a connection at once, and make sure that nobody is given it before it knows that it is lost."""
+        self._cut.add(connection)
+        idle = self._connections.get(key, [])
+        if connection in idle:
+            idle.remove(connection)
+            self._timeouts.pop(connection).cancel()
+        if connection.transport is not None:
+            connection.transport.abortConnection()
 
     def drop(self, server_id: ServerId) -> None:
         """Close the idle connections to a server whose key was replaced or dropped."""
