@@ -119,7 +119,11 @@ def _build_lupa(where: Site, toolchain: Toolchain, jobs: int) -> list[Step]:
     host = () if toolchain.host is None else (f"HOST_CC={toolchain.host}", "TARGET_STRIP=:")
     posix = ("MYCFLAGS=$(LOCAL) -std=gnu99 -DLUA_USE_POSIX -DLUA_USE_DLOPEN", "MYLIBS=-ldl")
     steps = [Step((*make, flags, "posix"), where.build / "lua51")]
-    steps += [Step((*make, flags, *posix, "a", "lua"), where.build / f"lua5{minor}") for minor in (2, 3, 4, 5)]
+    # The makefile of 5.2 forgets three files, without which nothing links.
+    steps.append(
+        Step((*make, flags, *posix, "a", "lua.o", "lctype.o", "lcorolib.o", "lbitlib.o"), where.build / "lua52")
+    )
+    steps += [Step((*make, flags, *posix, "a", "lua"), where.build / f"lua5{minor}") for minor in (3, 4, 5)]
     jit = (*make, *host, f"CCOPT={toolchain.options} -fomit-frame-pointer")
     return steps + [Step(jit, where.build / f"luajit2{minor}") for minor in (0, 1)]
 
