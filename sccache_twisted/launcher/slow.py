@@ -21,6 +21,7 @@ from sccache_twisted.launcher import main
 START_SECONDS = 10.0
 POLL_SECONDS = 0.01
 FAILED_RECENTLY_SECONDS = 5.0
+ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 PATH_VARIABLES = (b"SCCACHE_CONF", b"SCCACHE_DIR", b"SCCACHE_DIST_CACHE_DIR", b"SCCACHE_ERROR_LOG")
 ONE_CALL_ONLY = (
     b"SCCACHE_RECACHE",
@@ -290,6 +291,18 @@ def run_child(executable: bytes, argv: list[bytes], environ: main.Environment) -
     nobody. Signals that ask us to end are passed on, and then end us too.
     """
     files = [os.memfd_create("stdout"), os.memfd_create("stderr")]
+    asked: list[int] = []
+    child = 0
+
+    def pass_on(number: int, _frame: object) -> None:
+        asked.append(number)
+        if child:
+            os.kill(child, number)
+
+    # Before the child starts: a signal that comes in between must not end us and leave the child behind.
+    passed = [number for number in ENDING_SIGNALS if _signal.getsignal(number) is not _signal.SIG_IGN]
+    for number in passed:
+        _signal.signal(number, pass_on)
     child = os.posix_spawn(
         executable,
         argv,
@@ -297,18 +310,15 @@ def run_child(executable: bytes, argv: list[bytes], environ: main.Environment) -
         file_actions=[(os.POSIX_SPAWN_DUP2, files[0], 1), (os.POSIX_SPAWN_DUP2, files[1], 2)],
         setsigdef=main.DEFAULT_SIGNALS,
     )
-    asked: list[int] = []
-
-    def pass_on(number: int, _frame: object) -> None:
-        asked.append(number)
+    for number in tuple(asked):
         os.kill(child, number)
-
-    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
-        if _signal.getsignal(number) is not _signal.SIG_IGN:
-            _signal.signal(number, pass_on)
-    _, status = os.waitpid(child, 0)
+    # Not reaped yet while signals may still be passed on: its number must not become another's.
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    ended, child = child, 0
+    _, status = os.waitpid(ended, 0)
+    for number in passed:
+        _signal.signal(number, _signal.SIG_DFL)
     if asked:
-        _signal.signal(asked[0], _signal.SIG_DFL)
         os.kill(os.getpid(), asked[0])
     code = os.waitstatus_to_exitcode(status)
     return (128 - code if code < 0 else code), [os.pread(file, os.fstat(file).st_size, 0) for file in files]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -158,11 +159,17 @@ def test_signal_is_passed_on(shared: Installation, tmp_path: Path) -> None:
     environ = fake_compiler(tmp_path, body)
     os.mkfifo(tmp_path / "fifo")
     launcher = shared.start("gcc", "-c", "a.c", cwd=source(tmp_path / "src"), env=environ)
-    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), "the compiler")
-    launcher.send_signal(signal.SIGTERM)
-    launcher.communicate(timeout=20)
-    assert launcher.returncode == -signal.SIGTERM
-    assert (tmp_path / "ended").read_text() == "ended\n"
+    pid = int(wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), "the compiler"))
+    compiler = os.pidfd_open(pid)
+    try:
+        launcher.send_signal(signal.SIGTERM)
+        launcher.communicate(timeout=20)
+        assert launcher.returncode == -signal.SIGTERM
+        assert (tmp_path / "ended").read_text() == "ended\n"
+    finally:
+        if not select.select([compiler], [], [], 0)[0]:
+            signal.pidfd_send_signal(compiler, signal.SIGKILL)
+        os.close(compiler)
 
 
 def test_other_namespace(shared: Installation, tmp_path: Path) -> None:
