@@ -107,6 +107,7 @@ class Exchange:
         self._endpoint = endpoint
         self._base = f"{'https' if secure else 'http'}://{server_host(endpoint.key.server_id)}"
         agent = Agent.usingEndpointFactory(reactor, self, pool)
+        self._cookies = cookies
         self._client = treq.client.HTTPClient(agent, cookiejar=cast("Any", cookies))
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: ARG002 Twisted's
@@ -120,6 +121,7 @@ class Exchange:
             self._base + path,
             headers=headers,
             data=body,
+            cookies=self._cookies,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._reactor,

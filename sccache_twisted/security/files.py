@@ -10,10 +10,11 @@ from pathlib import Path
 from sccache_twisted.errors import ConfigError, StorageError
 
 
-def write_secret(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace a file by ``data``, mode 0600, atomically and durably; raises StorageError.
+def write_secret(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> bool:
+    """Write a file whole, mode 0600, atomically and durably; raises StorageError.
 
-    Missing parent directories are made with mode 0700.
+    Missing parent directories are made with mode 0700. Without ``replace`` a file that is there already stays: of many
+    who write at once one succeeds; whether this one did is the answer.
     """
     target = Path(path)
     passing = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
@@ -25,10 +26,14 @@ def write_secret(path: str | os.PathLike[str], data: bytes) -> None:
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
-            passing.replace(target)
-        except OSError:
+            if replace:
+                passing.replace(target)
+            else:
+                os.link(passing, target)
+        except FileExistsError:
+            return False
+        finally:
             passing.unlink(missing_ok=True)
-            raise
         directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
@@ -36,6 +41,7 @@ def write_secret(path: str | os.PathLike[str], data: bytes) -> None:
             os.close(directory)
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}.") from error
+    return True
 
 
 def read_secret(path: str | os.PathLike[str], what: str, limit: int = 1 << 20) -> bytes:

@@ -117,14 +117,15 @@ class SchedulerIdentity:
         Key and certificate share one file (0600), so that they can't be torn apart. Raises ConfigError, StorageError.
         """
         path = Path(state_dir) / IDENTITY_FILE
-        if path.exists():
-            pem = read_secret(path, "the scheduler's key and certificate")
-            return cls._from_pem(pem, pem, str(path))
-        key = ec.generate_private_key(ec.SECP256R1())
-        made = cls((_self_signed(key, "sccache-twisted scheduler", names, now, _SCHEDULER_DAYS),), key)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_secret(path, pem + made.chain[0].public_bytes(Encoding.PEM))
-        return made
+        if not path.exists():
+            key = ec.generate_private_key(ec.SECP256R1())
+            made = cls((_self_signed(key, "sccache-twisted scheduler", names, now, _SCHEDULER_DAYS),), key)
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            # A command that invites may come first, or at the same moment.
+            if write_secret(path, pem + made.chain[0].public_bytes(Encoding.PEM), replace=False):
+                return made
+        pem = read_secret(path, "the scheduler's key and certificate")
+        return cls._from_pem(pem, pem, str(path))
 
     @classmethod
     def from_files(cls, certificate_file: str, key_file: str) -> SchedulerIdentity:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import subprocess
+import sys
 
 import pytest
 from cryptography import x509
@@ -95,6 +97,17 @@ def test_scheduler_identity_is_made_once(tmp_path):
     (kept,) = state.iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
     assert state.stat().st_mode & 0o777 == 0o700
+
+
+def test_scheduler_identity_of_the_first_of_many(tmp_path):
+    """Of all who make the identity at the same moment one succeeds, and all have that one."""
+    program = (
+        "import sys; from sccache_twisted.security import SchedulerIdentity;"
+        "print(SchedulerIdentity.load_or_create(sys.argv[1], ['h'], 1.7e9).pin)"
+    )
+    many = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(4)]
+    pins = {process.communicate()[0] for process in many}
+    assert pins == {SchedulerIdentity.load_or_create(str(tmp_path), ["h"], NOW).pin.encode() + b"\n"}
 
 
 def test_scheduler_identity_that_others_could_read(tmp_path):
