@@ -114,7 +114,10 @@ class Registry:
         if worker.draining:
             self._leave(worker, now)
         else:
-            self._pools.setdefault(worker.card.arch, Pool()).put(worker.seat(now), worker.toolchains)
+            pool = self._pools.get(worker.card.arch)
+            if pool is None:
+                pool = self._pools[worker.card.arch] = Pool()
+            pool.put(worker.seat(now), worker.toolchains)
 
     def book(self, worker: Worker, attempt: Try, key: JobKey, need: int, now: float) -> None:
         """Write a job into a worker's books."""

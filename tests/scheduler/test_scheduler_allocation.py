@@ -255,6 +255,19 @@ def test_a_draining_worker_gets_nothing_more():
     assert scheduler.state(leaving) is None
 
 
+def test_a_silent_worker_that_drains_gets_nothing():
+    """The word by which a silent worker says that it leaves is no reason to ask it first."""
+    scheduler = Scheduler()
+    worker = scheduler.join("a", answer=None)
+    waiting = scheduler.client().allocate(request(1))
+    scheduler.clock.advance(2.1)
+    scheduler.turn()
+    assert scheduler.core.figures().queued == 1
+    worker.avatar.draining()
+    assert len(worker.orders) == 1
+    assert isinstance(result(waiting), NoWorkers)
+
+
 def test_a_restart_of_the_scheduler_loses_no_slot():
     """A new scheduler knows from Register which slots are taken."""
     scheduler = Scheduler()

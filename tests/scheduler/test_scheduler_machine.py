@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from attrs import define, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from sccache_twisted.errors import (
     ConnectionFailed,
@@ -67,11 +76,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.asks: dict[int, ModelAsk] = {}
         self.outstanding: list[AskWorker] = []
 
-    @initialize(scale=st.sampled_from([0.0, 20.0]), settle=st.sampled_from([0.0, 10.0]))
-    def begin(self, scale: float, settle: float) -> None:
+    @initialize(
+        scale=st.sampled_from([0.0, 20.0]),
+        settle=st.sampled_from([0.0, 10.0]),
+        workers=st.lists(st.sampled_from([1, 1, 2]), max_size=3),
+    )
+    def begin(self, scale: float, settle: float, workers: list[int]) -> None:
         self.core = SchedulerCore(
             CoreLimits(scale_from_zero_seconds=scale, settle_seconds=settle, max_queue=50), self.now
         )
+        for slots in workers:
+            self.register(slots, 8 * GIB, "x86_64")
 
     def number(self) -> int:
         self.serial += 1
@@ -130,7 +145,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         data=st.data(),
     )
     def ask_new(self, client, toolchain, arch, memory, age, data):
-        avoid = data.draw(st.frozensets(st.sampled_from(sorted(self.workers)), max_size=3)) if self.workers else ()
+        avoid = data.draw(st.lists(st.sampled_from(sorted(self.workers)), max_size=2)) if self.workers else ()
         attempt = Try(JobId(f"job-{self.number()}"), 1)
         request = AllocationRequest(
             ClientId(f"client-{client}"), attempt, toolchain, arch, frozenset(avoid), "a.c", 1.0, memory, age
@@ -179,6 +194,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         memory=st.sampled_from([0, 2 * GIB, 8 * GIB]),
         arch=st.sampled_from(["x86_64", "x86_64", "aarch64"]),
     )
+    def register_another(self, slots, memory, arch):
+        self.register(slots, memory, arch)
+
     def register(self, slots, memory, arch):
         number = self.number()
         server_id = ServerId(f"w-{number:016x}")
@@ -198,7 +216,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         worker.link = self.number()
         worker.silent = False
         if forget and worker.held:
-            worker.held.pop()
+            worker.held.discard(min(worker.held, key=str))
         jobs = [(attempt, JobPhase.RUNNING) for attempt in sorted(worker.held, key=str)]
         self.do(self.core.workers.registered(self.now, worker.link, worker.card, jobs))
 
@@ -249,6 +267,20 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.do(self.core.workers.job_moved(self.now, worker.card.server_id, attempt, phase))
 
     # --- answers ------------------------------------------------------------------------------------
+
+    @rule(present=st.booleans())
+    def accept_all(self, present):
+        while self.outstanding:
+            self.accepts(self.outstanding.pop(0), present)
+
+    @rule(data=st.data())
+    def job_ends(self, data):
+        worker = self.some_worker(data, lambda worker: worker.link is not None and worker.held)
+        if worker is not None:
+            attempt = min(worker.held, key=str)
+            worker.held.discard(attempt)
+            worker.silent = False
+            self.do(self.core.workers.job_moved(self.now, worker.card.server_id, attempt, JobPhase.ENDED))
 
     @rule(data=st.data(), present=st.booleans())
     def accept(self, data, present):
@@ -359,7 +391,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.core.figures().demand
 
 
-SchedulerMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+def machine_settings(examples):
+    return settings(
+        max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+
+
+SchedulerMachine.TestCase.settings = machine_settings(200)
 TestSchedulerMachine = SchedulerMachine.TestCase
+
+
+@pytest.mark.full
+def test_the_machine_for_long():
+    """The same rules and invariants, thousands of times."""
+    run_state_machine_as_test(SchedulerMachine, settings=machine_settings(4000))
