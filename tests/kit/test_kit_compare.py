@@ -1,10 +1,9 @@
 """The comparison of two builds: it finds what differs, says where, and finds nothing in equal ones."""
 
-import subprocess
-
 import pytest
 from support.trees.commands import CompileCommand, Result, run_commands
 from support.trees.compare import differences, set_aside, snapshot
+from support.trees.elf import dwo_id
 
 SOURCE = "int answer(int x) { return x + %s; }\n"
 
@@ -80,4 +79,22 @@ def test_dwarf_objects_are_compared_too(root, tmp_path):
         argv = (compiler, "-g", "-gsplit-dwarf", "-c", "a.c", "-o", "a.o")
         side = _side(root, tmp_path / compiler, [CompileCommand(argv, str(root), None)])
         assert side.files == {"a.o", "a.dwo"}
-        assert subprocess.run(["file", "a.dwo"], cwd=side.kept, check=False).returncode in {0, 127}
+        assert differences(side, side, dwo_ids_vary=True) == []
+
+
+def test_only_a_split_units_id_may_vary(root, tmp_path):
+    """Where ids vary, another id in object and .dwo is no difference; in one of the two it is, as is any other byte."""
+    argv = ("gcc", "-g", "-gsplit-dwarf", "-c", "a.c", "-o", "a.o")
+    command = CompileCommand(argv, str(root), None)
+    plain, other = (_side(root, tmp_path / name, [command]) for name in ("plain", "other"))
+    old = dwo_id((plain.kept / "a.o").read_bytes())
+    assert old is not None
+    for name in ("a.o", "a.dwo"):
+        path = other.kept / name
+        path.write_bytes(path.read_bytes().replace(dwo_id(path.read_bytes()), b"another!"))
+        torn = differences(plain, other, dwo_ids_vary=True)
+        assert torn == (["a.dwo: its id is not its object's"] if name == "a.o" else [])
+    assert differences(plain, other) != []
+    path = other.kept / "a.o"
+    path.write_bytes(path.read_bytes().replace(b"answer", b"Answer"))
+    assert differences(plain, other, dwo_ids_vary=True) != []

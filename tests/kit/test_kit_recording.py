@@ -43,21 +43,24 @@ def test_a_tree_lists_its_compilations(name, layout):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(TREES))
 def test_two_plain_builds_of_a_sample_are_equal(name):
-    """The compilers themselves give the same bytes twice in the same directory, so any difference is ours."""
+    """The compilers themselves give the same bytes twice in the same directory, so any difference is ours.
+
+    The one exception is the id of a split unit of gcc's, which must still agree with its object's.
+    """
     tree = TREES[name]
     kind = Kind.SPACES if Kind.SPACES in tree.kinds else Kind.SYMLINK
-    for n, compiler in enumerate(COMPILERS):
-        flags = FLAGS["O3" if n else "O0"]
+    for compiler, flags in (("gcc", "O0"), ("clang", "O3"), ("gcc", "O3")):
+        toolchain = Toolchain(compiler, FLAGS[flags])
         with site(kind, tree.layouts[-1]) as where, workplace() as aside:
             recorded = record(tree, where.layout)
             recorded.lay_out(where)
-            commands = subset(recorded.replay(where, compiler, flags), 5, seed=n, lightest=0.4)
+            commands = subset(recorded.replay(where, compiler, toolchain.flags), 4, seed=1, lightest=0.4)
             sides = []
             for turn in ("one", "other"):
                 before = snapshot(where.root)
                 results = run_commands(commands, jobs=2)
                 sides.append(set_aside(where.root, before, aside / turn, results))
-            assert differences(*sides) == []
+            assert differences(*sides, dwo_ids_vary=toolchain.dwo_ids_vary) == []
             assert [result.stderr for result in sides[0].results.values() if result.status] == []
             assert len([path for path in sides[0].files if path.endswith(".o")]) == len(commands)
 

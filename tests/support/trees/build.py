@@ -41,6 +41,11 @@ class Toolchain:
     host: str | None = None
 
     @property
+    def dwo_ids_vary(self) -> bool:
+        """Whether two runs of the compiler alone differ in the id of a split unit (see ``compare``)."""
+        return self.compiler == "gcc" and "-gsplit-dwarf" in self.flags
+
+    @property
     def cc(self) -> str:
         """The C compiler as one make variable."""
         return " ".join((*self.front, self.compiler))

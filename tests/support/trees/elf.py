@@ -5,6 +5,7 @@ import struct
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _NO_BITS = 8
+_SPLIT_UNITS = {b"\4", b"\5"}  # DW_UT_skeleton, DW_UT_split_compile
 
 
 def sections(image: bytes) -> dict[str, bytes]:
@@ -33,6 +34,39 @@ def differing_sections(left: bytes, right: bytes) -> list[str]:
     """Name the sections whose bytes differ, or that only one side has; ValueError unless both are ELF."""
     ours, theirs = sections(left), sections(right)
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def is_linked(image: bytes) -> bool:
+    """Whether a file is made of others' objects: an archive, or ELF of another type than relocatable."""
+    return image.startswith((b"!<arch>", b"!<thin>")) or (image[:4] == b"\x7fELF" and image[16:18] != b"\x01\0")
+
+
+def dwo_id(image: bytes) -> bytes | None:
+    """The eight bytes that tie a DWARF 5 skeleton unit to its .dwo; None in a file without."""
+    at = _dwo_id_offset(image)
+    return None if at is None else image[at : at + 8]
+
+
+def without_dwo_id(image: bytes) -> bytes:
+    """The file with that id set to nought."""
+    at = _dwo_id_offset(image)
+    return image if at is None else image[:at] + bytes(8) + image[at + 8 :]
+
+
+def _dwo_id_offset(image: bytes) -> int | None:
+    """Where the first unit's id is: after length (4), version (2), unit type, address size, abbreviations (4)."""
+    try:
+        head = _HEADER.unpack_from(image)
+        rows = [_SECTION.unpack_from(image, head[6] + head[11] * n) for n in range(head[12])]
+        names = _content(image, rows[head[13]])
+    except (struct.error, IndexError):
+        return None
+    for row in rows:
+        name = names[row[0] : names.find(b"\0", row[0])]
+        unit = image[row[4] : row[4] + 7]
+        if name in {b".debug_info", b".debug_info.dwo"} and unit[4:6] == b"\5\0" and unit[6:7] in _SPLIT_UNITS:
+            return int(row[4]) + 12
+    return None
 
 
 def _content(image: bytes, row: tuple[int, ...]) -> bytes:
