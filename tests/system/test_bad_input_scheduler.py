@@ -144,9 +144,8 @@ def test_a_wrong_pin(cluster, scheduler):
 @pytest.mark.parametrize(
     ("token", "sentence"),
     [
-        ("wrong", "The token is wrong or was revoked."),
+        ("guessed-secret", "The token is wrong or was revoked."),
         ("worker", "The token 'worker' is a worker's, not a client's."),
-        ("", "The token is wrong or was revoked."),
     ],
 )
 def test_a_wrong_token(cluster, token, sentence):
@@ -157,9 +156,8 @@ def test_a_wrong_token(cluster, token, sentence):
     with bystander(cluster), Client(tables) as client:
         client.compiles_here("no_scheduler", sentence)
         assert 'Ask the operator for a new line of "sccache-twisted invite".' in dist_status(client)["NotConnected"][1]
-        if len(secret) > 10:
-            assert secret not in client.log()
-            assert secret not in (cluster.directory / "logs/scheduler.log").read_text()
+        assert secret not in client.log()
+        assert secret not in (cluster.directory / "logs/scheduler.log").read_text()
 
 
 def test_a_token_that_is_revoked_while_it_is_used(cluster):
