@@ -195,11 +195,11 @@ def summary(
     """Show where everything ran; the exit status."""
     told = [(unit, find_story(unit, stories)) for unit in units]
     where = Table(title="Where each file ran", pad_edge=False)
-    groups = 3
+    groups = 2
     for _ in range(groups):
-        where.add_column("file", no_wrap=True)
-        where.add_column("worker", style="cyan")
-        where.add_column("tries", justify="right")
+        where.add_column("file", overflow="ellipsis", no_wrap=True, max_width=24)
+        where.add_column("worker", style="cyan", no_wrap=True)
+        where.add_column("tries", justify="right", no_wrap=True)
     cells = [(unit.name, story.worker, str(story.attempts)) if story else (unit.name, "?", "?") for unit, story in told]
     height = -(-len(cells) // groups)
     for row in range(height):
