@@ -218,10 +218,7 @@ def _namespace_advice() -> str:
         path = Path("/proc/sys") / name
         if path.exists() and path.read_text(encoding="ascii").strip() != wanted:
             return f"Allow user namespaces: {advice}"
-    return (
-        "Allow user namespaces (sysctl user.max_user_namespaces, a container's seccomp profile), "
-        'or set worker.builder = "unsandboxed" where all clients are trusted.'
-    )
+    return "Allow user namespaces: sysctl user.max_user_namespaces, or a container's seccomp profile."
 
 
 def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:

@@ -67,9 +67,16 @@ class StatusPages:
         return _refuse(request, 405, "These pages can only be read: use GET or HEAD.")
 
 
+class _QuietSite(Site):
+    """Whoever watches a scheduler asks every few seconds; that is no news for its log."""
+
+    def log(self, request: Any) -> None:
+        """Called by Twisted for each request."""
+
+
 def status_service(reactor: Any, endpoint: str, scheduler: Shown) -> ListeningService:
     """Serves the pages on a Twisted endpoint string; its ``startService`` raises ConfigError for a taken port."""
-    site = Site(StatusPages(scheduler).resource(), timeout=30, reactor=reactor)
+    site = _QuietSite(StatusPages(scheduler).resource(), timeout=30, reactor=reactor)  # type: ignore[no-untyped-call]  # Twisted's Site has no types
     site.displayTracebacks = False
     site.noisy = False
     return ListeningService(reactor, endpoint, site, None, "scheduler's pages")
