@@ -301,6 +301,8 @@ class WorkerRequest(http.Request):
 class WorkerSite(http.HTTPFactory):
     """The data plane of one worker."""
 
+    noisy = False
+
     def __init__(self, reactor: Any, jobs: Jobs, threads: Threads, bounds: ServerBounds) -> None:
         http.HTTPFactory.__init__(self, timeout=_IDLE_SECONDS, reactor=reactor)
         self.jobs = jobs
