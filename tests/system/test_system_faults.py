@@ -24,7 +24,7 @@ TRANSPORT = {"connection_failed", "silence"}
 IMPATIENCE = "\n[timers]\nsilence_seconds = 4\n"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     """Three workers with two slots each, and a client that gives a silent worker up after four seconds."""
     with Cluster(3, slots=2, extra={"SCCACHE_LOG": "debug", "SCCACHE_LOCAL_SLOTS": str(LOCAL_SLOTS)}) as started:
@@ -33,13 +33,23 @@ def cluster():
         yield started
 
 
-def test_killed_daemon(cluster, tmp_path):
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A tree that every test leaves as it was."""
+    return slow_tree(tmp_path_factory.mktemp("faults") / "tree", UNITS)
+
+
+@pytest.fixture(scope="module")
+def plain(tree, tmp_path_factory):
+    """What the compiler alone makes of it."""
+    return tree.build_aside(tmp_path_factory.mktemp("plain"), "-j2", f"SPINS={SPINS}")
+
+
+def test_killed_daemon(cluster, tree, plain, tmp_path):
     """Launchers under way compile for themselves in the local slots, and the next one starts a new daemon.
 
     What ran for them on workers dies, so no orphan can write an output, and the build ends as without the fault.
     """
-    tree = slow_tree(tmp_path / "tree", UNITS)
-    plain = tree.build_aside(tmp_path / "plain", "-j2", f"SPINS={SPINS}")
     before = snapshot(tree.root)
     workers = [worker.pid for worker in cluster.status().workers.values()]
     with LocalCompilers(f"SPINS={SPINS}", workers) as here, running(_make(cluster, tree)) as make:
@@ -53,8 +63,8 @@ def test_killed_daemon(cluster, tmp_path):
         wait_for(lambda: not remote & _pids(workers), "what ran on the workers is dead", timeout=2.0)
         said = make.communicate(timeout=120)[0].decode("utf-8", "replace")
     assert make.returncode == 0, said
-    assert len(hit) >= 2
     assert remote
+    assert hit
     assert tenants(tree.root) == []
     assert differences(plain, tree.aside(before, tmp_path / "ours")) == []
     lonely = Path(cluster.env["SCCACHE_SERVER_UDS"] + ".log").read_text(encoding="utf-8").count("the daemon went away")
@@ -65,36 +75,43 @@ def test_killed_daemon(cluster, tmp_path):
     assert successor != killed
     stats = cluster.stats()
     assert stats.local_compiles == {}
-    assert sum(stats.dist_compiles.values()) >= UNITS - JOBS - len(hit)
+    # What the killed daemon had delivered, what its launchers did alone, and what its successor had others do.
+    delivered = jobs.attempts(cluster.log_events("client"), "job_done")
     assert sum(stats.dist_compiles.values()) >= 1
+    assert len(delivered) + lonely >= UNITS
     wait_for(lambda: cluster.busy_slots() == 0, "every slot is free", timeout=5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["KILL", "STOP"])
-def test_lost_worker(cluster, tmp_path, number):
+@pytest.mark.parametrize(
+    ("name", "number"), [("worker-2", signal.SIGSTOP), ("worker-3", signal.SIGKILL)], ids=["STOP", "KILL"]
+)
+def test_lost_worker(cluster, tree, plain, tmp_path, name, number):
     """Of three workers one is killed or stopped: its jobs run elsewhere, and none of them on the client."""
-    tree = slow_tree(tmp_path / "tree", UNITS)
-    plain = tree.build_aside(tmp_path / "plain", "-j2", f"SPINS={SPINS}")
     before = snapshot(tree.root)
-    victim = cluster.status().workers["worker-2"]
+    earlier = len(cluster.log_events("client"))
+    cluster.zero_stats()
+    victim = cluster.status().workers[name]
     with running(_make(cluster, tree)) as make:
         wait_for(
-            lambda: _pids([victim.pid]) and len(_running(cluster, victim.server_id)) == victim.slots,
+            lambda: _pids([victim.pid]) and len(_running(cluster, victim.server_id, earlier)) == victim.slots,
             "the victim compiles",
             timeout=60,
         )
         remote = _pids([victim.pid])
-        hit = _running(cluster, victim.server_id)
+        hit = _running(cluster, victim.server_id, earlier)
         os.kill(victim.pid, number)
-        if number == signal.SIGKILL:
-            wait_for(lambda: not remote & _alive(remote), "its compilers are dead with it", timeout=2.0)
-        said = make.communicate(timeout=120)[0].decode("utf-8", "replace")
+        try:
+            if number == signal.SIGKILL:
+                wait_for(lambda: not _alive(remote), "its compilers are dead with it", timeout=2.0)
+            said = make.communicate(timeout=120)[0].decode("utf-8", "replace")
+        finally:
+            if number == signal.SIGSTOP:
+                os.kill(victim.pid, signal.SIGCONT)
     assert make.returncode == 0, said
     assert differences(plain, tree.aside(before, tmp_path / "ours")) == []
-    events = cluster.log_events("client")
+    events = cluster.log_events("client")[earlier:]
     failed = jobs.attempts(events, "job_failed")
     struck = hit.keys() & failed.keys()
-    assert remote
     assert struck, "the jobs had ended before the fault came"
     assert {failed[attempt]["code"] for attempt in struck} <= TRANSPORT
     done = {job: (attempt, event) for (job, attempt), event in jobs.attempts(events, "job_done").items()}
@@ -107,14 +124,17 @@ def test_lost_worker(cluster, tmp_path, number):
     assert stats.local_compiles == {}
     assert stats.dist_retries >= len(struck)
     assert sum(stats.dist_compiles.values()) == UNITS
+    if number == signal.SIGSTOP:
+        wait_for(lambda: not _pids([victim.pid]) and cluster.busy_slots() == 0, "it has let go of its jobs", timeout=20)
 
 
 def _make(cluster, tree):
     return tree.make(f"-j{JOBS}", f"CXX={cluster.launcher[0]} g++", f"SPINS={SPINS}", env=cluster.env)
 
 
-def _running(cluster, server_id=None):
-    return jobs.running(cluster.log_events("client"), server_id)
+def _running(cluster, server_id=None, earlier=0):
+    """What runs, without what the log tells before; a killed daemon's jobs never end there."""
+    return jobs.running(cluster.log_events("client")[earlier:], server_id)
 
 
 def _pids(workers):
