@@ -402,6 +402,7 @@ TestSchedulerMachine = SchedulerMachine.TestCase
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 def test_the_machine_for_long():
-    """The same rules and invariants, thousands of times."""
-    run_state_machine_as_test(SchedulerMachine, settings=machine_settings(4000))
+    """The same rules and invariants, fifteen hundred times."""
+    run_state_machine_as_test(SchedulerMachine, settings=machine_settings(1500))
