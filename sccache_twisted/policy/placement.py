@@ -63,12 +63,11 @@ class Seat:
 
 @frozen
 class Wish:
-    """What a job looks for. ``expected_bytes`` of memory; ``tried``: who was asked for it just now."""
+    """What a job looks for; ``expected_bytes`` of memory."""
 
     toolchain: Digest
     expected_bytes: int = 0
     avoid: frozenset[ServerId] = frozenset()
-    tried: frozenset[ServerId] = frozenset()
 
 
 class Pool:
@@ -125,7 +124,7 @@ class Pool:
         return wish.expected_bytes if largest is None else min(wish.expected_bytes, self.seats[largest].memory_bytes)
 
     def choose(self, wish: Wish) -> ServerId | None:
-        """Whom to ask for this job, or None: everybody is full, or has been tried."""
+        """Whom to ask for this job, or None: everybody is full or rests after a refusal."""
         need = self.need(wish)
         if not self.has_other(wish.avoid):
             return self._last_resort(wish, need)
@@ -162,12 +161,12 @@ class Pool:
 
     def _first(self, ladder: Iterable[ServerId], wish: Wish, need: int) -> ServerId | None:
         for server_id in ladder:
-            if self.seats[server_id].fits(need) and server_id not in wish.avoid and server_id not in wish.tried:
+            if self.seats[server_id].fits(need) and server_id not in wish.avoid:
                 return server_id
         return None
 
     def _last_resort(self, wish: Wish, need: int) -> ServerId | None:
-        able = [name for name in self._open if name not in wish.tried and self.seats[name].fits(need)]
+        able = [name for name in self._open if self.seats[name].fits(need)]
         return min(able, key=lambda name: self.rank(name, wish), default=None)
 
     def rank(self, server_id: ServerId, wish: Wish) -> tuple[object, ...]:

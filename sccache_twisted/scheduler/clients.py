@@ -41,7 +41,7 @@ class ClientFacts:
                 ]
             job = self._desk.new_job(now, request)
             job.asks.append(self._ask(now, ask, link, job))
-            self._desk.place(now, job, frozenset(), out)
+            self._desk.place(now, job, out)
         elif isinstance(job.state, Leased | Running) and job.state.allocation is not None:
             out.append(Answer(ask, job.state.allocation))
         elif isinstance(job.state, Queued | Asking):

@@ -22,12 +22,11 @@ class Queued:
 
 @frozen
 class Asking:
-    """A worker was asked at ``since``, has not answered. ``tried``: who refused the job since it last waited."""
+    """A worker was asked at ``since`` and has not answered."""
 
     server_id: ServerId
     nonce: int
     since: float
-    tried: frozenset[ServerId]
 
 
 @frozen

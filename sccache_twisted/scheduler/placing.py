@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from itertools import count
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from sccache_twisted.errors import NoWorkers, SccacheTwistedError, StillQueued
 from sccache_twisted.logs import events
-from sccache_twisted.model import AllocationRequest, ServerId
+from sccache_twisted.model import AllocationRequest
 from sccache_twisted.policy.placement import Seat, Wish
 from sccache_twisted.policy.standing import Grade, Standing
 from sccache_twisted.scheduler.alarms import Alarms, Forgiven, Impatient, JobDue
@@ -61,13 +61,13 @@ class Desk:
         self.table.add(job)
         return job
 
-    def place(self, now: float, job: Job, tried: frozenset[ServerId], out: list[Effect]) -> None:
-        """Offer a job to the best worker that has not refused it just now, else let it wait."""
+    def place(self, now: float, job: Job, out: list[Effect]) -> None:
+        """Offer a job to the best worker, else let it wait. Whoever refused rests until there is word from it."""
         pool = self.registry.pool(job.request.arch)
-        best = pool.choose(evolve(job.wish, tried=tried) if tried else job.wish)
+        best = pool.choose(job.wish)
         worker = self.registry.get(best) if best is not None else None
         if worker is not None:
-            self._offer(now, job, worker, tried, out)
+            self._offer(now, job, worker, out)
             return
         self.table.enqueue(job)
         fields = {"label": job.request.label, "ahead": self.table.queued - 1}
@@ -134,7 +134,7 @@ class Desk:
                 job = self.table.next(arch, lambda job: pool.admits(worker.server_id, job.wish))
                 if job is None:
                     return
-            self._offer(now, job, worker, frozenset(), out)
+            self._offer(now, job, worker, out)
 
     def workers_changed(self, now: float, arch: str, out: list[Effect]) -> None:
         """Somebody joined, left or fell silent: those who wait may have to take what they avoided, or lose hope."""
@@ -214,10 +214,10 @@ class Desk:
             self.registry.refresh(worker, now)
             self.serve(now, worker, out)
 
-    def _offer(self, now: float, job: Job, worker: Worker, tried: frozenset[ServerId], out: list[Effect]) -> None:
+    def _offer(self, now: float, job: Job, worker: Worker, out: list[Effect]) -> None:
         need = self.registry.pool(job.request.arch).need(job.wish)
         nonce = next(self._nonces)
-        self.table.move(job, Asking(worker.server_id, nonce, now, tried))
+        self.table.move(job, Asking(worker.server_id, nonce, now))
         self.registry.book(worker, job.attempt, job.key, need, now)
         out.append(Note(events.WORKER_ASKED, job.attempt, worker.server_id))
         out.append(AskWorker(job.key, nonce, worker.server_id, job.attempt, job.wish.toolchain, need))

@@ -186,13 +186,13 @@ class WorkerFacts:
             if job is None or job.at != server_id:
                 continue
             if isinstance(job.state, Asking) and job.asks:
-                interrupted.append((job, job.state.tried | {server_id}))
+                interrupted.append(job)
                 self._desk.table.move(job, None)
             else:
                 out.append(_lost_note(job.attempt, server_id))
                 self._desk.table.drop(job)
-        for job, tried in interrupted:
-            self._desk.place(now, job, tried, out)
+        for job in interrupted:
+            self._desk.place(now, job, out)
         self._desk.workers_changed(now, worker.card.arch, out)
 
     def accepted(
@@ -248,7 +248,7 @@ class WorkerFacts:
         if worker is not None:
             self._mind_refusal(now, worker, error, out)
         if job is not None and job.asks and isinstance(state, Asking):
-            self._desk.place(now, job, state.tried | {server_id}, out)
+            self._desk.place(now, job, out)
         return out
 
     def _mind_refusal(self, now: float, worker: Worker, error: SccacheTwistedError, out: list[Effect]) -> None:
