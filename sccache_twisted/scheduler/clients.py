@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from sccache_twisted.errors import (
     BY_CODE,
     FAILURES,
@@ -43,6 +45,8 @@ class ClientFacts:
             job.asks.append(self._ask(now, ask, link, job))
             self._desk.place(now, job, out)
         elif isinstance(job.state, Leased | Running) and job.state.allocation is not None:
+            if isinstance(job.state, Leased):
+                self._desk.table.move(job, evolve(job.state, links=job.state.links | {link}))
             out.append(Answer(ask, job.state.allocation))
         elif isinstance(job.state, Queued | Asking):
             job.asks.append(self._ask(now, ask, link, job))
@@ -94,8 +98,19 @@ class ClientFacts:
         self._desk.regard(now, worker, standing, out)
 
     def link_lost(self, now: float, link: LinkId) -> list[Effect]:
-        """A client's link is gone: nobody waits for its unanswered requests any more."""
+        """A client's link is gone: nobody waits for its unanswered requests any more.
+
+        What it has not claimed by now it hardly will, but it may be on its way to the worker with a claim, and back
+        here in a moment: a lease that nobody else was told of ends soon, unless its worker says that it was claimed.
+        """
         out: list[Effect] = []
+        soon = now + self._desk.limits.farewell_seconds
+        for job in self._desk.table:
+            if isinstance(job.state, Leased) and link in job.state.links:
+                links = job.state.links - {link}
+                until = job.state.until if links else min(job.state.until, soon)
+                self._desk.table.move(job, evolve(job.state, links=links, until=until))
+                self._desk.alarms.set(until, JobDue(job.key))
         for job in [job for job in self._desk.table if any(ask.link == link for ask in job.asks)]:
             job.asks = [ask for ask in job.asks if ask.link != link]
             if not job.asks and isinstance(job.state, Queued):

@@ -72,7 +72,10 @@ class SchedulerCore:
         if isinstance(job.state, Queued):
             self._desk.judge_waiting(now, job, out)
         elif isinstance(job.state, Leased | Ending) and job.state.until <= now:
-            if isinstance(job.state, Leased):
+            if isinstance(job.state, Leased) and not job.state.links:
+                fields: dict[str, object] = {"reason": "its client is gone"}
+                out.append(Note(events.JOB_CANCELLED, job.attempt, job.state.server_id, fields))
+            elif isinstance(job.state, Leased):
                 fields = {"claim_seconds": self._desk.limits.claim_seconds}
                 out.append(Note(events.LEASE_EXPIRED, job.attempt, job.state.server_id, fields))
             out.append(CancelAt(job.state.server_id, job.attempt))

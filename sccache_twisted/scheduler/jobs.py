@@ -31,11 +31,15 @@ class Asking:
 
 @frozen
 class Leased:
-    """A worker accepted; its client has not yet come to claim the slot. The books forget it at ``until``."""
+    """A worker accepted; its client has not yet come to claim the slot. The books forget it at ``until``.
+
+    ``links`` are those over which it was told, as far as they are still there.
+    """
 
     server_id: ServerId
     allocation: Allocation
     until: float
+    links: frozenset[LinkId] = frozenset()
 
 
 @frozen

@@ -31,6 +31,7 @@ class CoreLimits:
     allocate_seconds: float = 30.0
     claim_seconds: float = 15.0
     claim_slack_seconds: float = 2.0
+    farewell_seconds: float = 2.0
     settle_seconds: float = 10.0
     scale_from_zero_seconds: float = 0.0
     worker_lost_seconds: float = 15.0

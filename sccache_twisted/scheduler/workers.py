@@ -219,7 +219,7 @@ class WorkerFacts:
         # The worker's own timer ends the lease first, so that a claim in its last moment is not cancelled.
         until = now + self._desk.limits.claim_seconds + self._desk.limits.claim_slack_seconds
         asks, job.asks = job.asks, []
-        self._desk.table.move(job, Leased(server_id, allocation, until))
+        self._desk.table.move(job, Leased(server_id, allocation, until, frozenset(ask.link for ask in asks)))
         self._desk.alarms.set(until, JobDue(key))
         out.extend(Answer(ask.ask, allocation) for ask in asks)
         return out

@@ -347,6 +347,36 @@ def test_a_client_that_vanishes_leaves_the_queue():
     assert scheduler.core.figures().running == 1, "its daemon may be back in a moment and go on"
 
 
+def test_a_lease_of_a_vanished_client_ends_soon():
+    """What a vanished client had not claimed is free in two seconds; what it had claimed is left to the worker."""
+    scheduler = Scheduler()
+    worker = scheduler.join("a", slots=2)
+    client = scheduler.client()
+    client.allocate(request(1))
+    client.allocate(request(2))
+    worker.avatar.job_state(job(2), JobPhase.RUNNING)
+    client.link_lost()
+    assert worker.cancelled == []
+    scheduler.pass_time(2, worker)
+    assert worker.cancelled == [job(1)]
+    assert scheduler.core.figures().running == 1
+
+
+def test_a_lease_asked_for_over_two_links_outlives_one():
+    """A client that came back and asked again keeps its lease when its older link is found to be gone."""
+    scheduler = Scheduler()
+    worker = scheduler.join("a", slots=1)
+    older, newer = scheduler.client(), scheduler.client()
+    older.allocate(request(1))
+    newer.allocate(request(1))
+    older.link_lost()
+    scheduler.pass_time(4, worker)
+    assert worker.cancelled == []
+    newer.link_lost()
+    scheduler.pass_time(2, worker)
+    assert worker.cancelled == [job(1)]
+
+
 def test_reports_change_whom_the_next_job_goes_to():
     """A worker that a client lost is suspect for the others too, though its heartbeats go on."""
     scheduler = Scheduler()
