@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from support.processes import COMPILERS, below, command_line, processes
 
-LOOK_SECONDS = 0.004
+LOOK_SECONDS = 0.01
 
 
 class LocalCompilers:
