@@ -28,10 +28,12 @@ from sccache_twisted.config import ClientSettings, SchedulerSettings
 from sccache_twisted.errors import (
     FailureKind,
     InternalError,
+    JobCancelled,
     NoLocalFallback,
     SccacheTwistedError,
     Silence,
     StillQueued,
+    UnknownAttempt,
 )
 from sccache_twisted.interfaces import (
     AttemptReport,
@@ -308,6 +310,9 @@ class _Job:
         if self.cancelled or isinstance(problem, CancelledError):
             self._cancel_everywhere()
             return _failed(Failure(CancelledError()))
+        if isinstance(problem, JobCancelled):
+            # Nobody here cancelled it: the other side took back a lease whose job is still wanted.
+            problem = UnknownAttempt(f"The lease was taken back: {problem.sentence}")
         if not isinstance(problem, SccacheTwistedError):
             self._dispatcher.log.log.failure("a defect in attempt {attempt}", failure, attempt=self._attempt)
             problem = InternalError(f"{type(problem).__name__}: {problem}")
@@ -322,9 +327,6 @@ class _Job:
             case CompileLocally(reason):
                 return self._stay(reason, problem)
             case GiveUp(given):
-                if given.kind is FailureKind.CANCELLED:
-                    # Nobody here cancelled it: the other side gave up a job that is still wanted.
-                    return self._stay(LocalReason.RETRY_LIMIT, given)
                 return _failed(Failure(given))
 
     def _note_failure(self, problem: SccacheTwistedError) -> None:

@@ -17,6 +17,7 @@ from sccache_twisted.client.stats import Statistics
 from sccache_twisted.config import ClientSettings
 from sccache_twisted.errors import (
     ConnectionFailed,
+    JobCancelled,
     JobKilled,
     NoLocalFallback,
     NoWorkers,
@@ -230,6 +231,13 @@ def test_refusals() -> None:
     assert bench.outcome().figures.attempts == 31
     assert bench.scheduler.asked[-1].avoid == frozenset()
     assert 20 < bench.clock.seconds() < 30 * 5
+
+
+def test_lease_taken_back() -> None:
+    """A lease that the other side takes back is a refusal: the job is still wanted, and runs on a worker."""
+    bench = Bench(Scheduler(server(1)), Workers(*[JobCancelled("the scheduler said so")] * 7, GOOD))
+    assert bench.outcome().figures.attempts == 8
+    assert bench.scheduler.asked[-1].avoid == frozenset()
 
 
 def test_retry_limit() -> None:

@@ -358,6 +358,7 @@ def test_every_error_has_a_sentence_and_its_own_code():
     def tree(root):
         return [root, *(below for child in root.__subclasses__() for below in tree(child))]
 
-    classes = tree(SccacheTwistedError)
+    # Rooms above may have errors of their own, which never travel; the table is what errors.py holds.
+    classes = [error for error in tree(SccacheTwistedError) if error.__module__ == SccacheTwistedError.__module__]
     assert len({error.code for error in classes}) == len(classes) == len(BY_CODE)
     assert all(error().sentence.endswith(".") for error in classes)
