@@ -10,7 +10,6 @@ from attrs import frozen
 
 from sccache_twisted.model.identity import Digest
 
-
 JOB_TEMPORARY = b"/.sccache-twisted/tmp"
 """The directory for temporary files in a job's world, where nothing of the client's can be."""
 
