@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -123,12 +124,15 @@ def ours(directory: Path, workers: int = 1, slots: int = SLOTS) -> Iterator[_Our
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    env = dict(os.environ, SCCACHE_CONF=str(directory / "client.toml"))
+    uds = str(directory / "daemon.sock")
+    env = dict(os.environ, SCCACHE_CONF=str(directory / "client.toml"), SCCACHE_SERVER_UDS=uds)
     way = _Ours("sccache-twisted", [launcher], env)
     try:
         subprocess.run([launcher, "--start-server"], env=env, check=True, stdout=subprocess.DEVNULL)
-        answer = subprocess.run([launcher, "--dist-status"], env=env, check=True, capture_output=True, text=True).stdout
-        way.client_pids = [int(json.loads(answer)["daemon"]["pid"])]
+        with socket.socket(socket.AF_UNIX) as daemon:
+            daemon.connect(uds)
+            peer = daemon.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        way.client_pids = [struct.unpack("3i", peer)[0]]
         yield way
     finally:
         subprocess.run([launcher, "--stop-server"], env=env, check=False, stdout=subprocess.DEVNULL)
