@@ -65,7 +65,7 @@ def main() -> int:
     """Run the demo."""
     parser = argparse.ArgumentParser(description="Build a C++ tree on a cluster of three, one of which is killed.")
     parser.add_argument("--dir", default=REPOSITORY / ".demo", type=Path, help="where to work (default: .demo)")
-    parser.add_argument("--files", default=60, type=int, help="how many files to compile (default: 60)")
+    parser.add_argument("--files", default=40, type=int, help="how many files to compile (default: 40)")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     options = parser.parse_args()
     console = Console()
@@ -197,9 +197,9 @@ def summary(
     where = Table(title="Where each file ran", pad_edge=False)
     groups = 2
     for _ in range(groups):
-        where.add_column("file", overflow="ellipsis", no_wrap=True, max_width=24)
-        where.add_column("worker", style="cyan", no_wrap=True)
-        where.add_column("tries", justify="right", no_wrap=True)
+        where.add_column("file", overflow="ellipsis", no_wrap=True, max_width=20)
+        where.add_column("worker", style="cyan", no_wrap=True, min_width=8)
+        where.add_column("tries", justify="right", no_wrap=True, min_width=5)
     cells = [(unit.name, story.worker, str(story.attempts)) if story else (unit.name, "?", "?") for unit, story in told]
     height = -(-len(cells) // groups)
     for row in range(height):
