@@ -240,8 +240,15 @@ def holds_slot(directory: bytes) -> bool:
 
 
 def alone(argv: list[bytes], environ: main.Environment, why: str) -> NoReturn:
-    """Without a daemon: wait for a slot and become the compiler. The reason goes to the daemon's log."""
-    note(environ, f"{why}; running {argv[0].decode('utf-8', 'replace')} without it")
+    """Without a daemon: wait for a slot and become the compiler. The reason goes to the daemon's log.
+
+    A person who watches is told at once that nothing is distributed; a program that reads the compiler's messages,
+    a configure script for instance, gets the compiler's messages and nothing else.
+    """
+    sentence = f"{why}; running {argv[0].decode('utf-8', 'replace')} without it"
+    note(environ, sentence)
+    if os.isatty(2):
+        os.write(2, f"sccache-twisted: {sentence}\n".encode("utf-8", "replace"))
     try:
         take_slot(environ)
     except (OSError, main.Lost) as problem:

@@ -21,6 +21,7 @@ from bad_input_kit import (
     has_root_and_setpriv,
     listening,
 )
+from support.terminal import on_terminal
 from support.trees.commands import clean_environment
 
 from sccache_twisted.cli.home import toml
@@ -121,6 +122,16 @@ def test_a_build_goes_on_without_a_daemon_that_cannot_start(text, phrase):
         assert said.status == 2
         assert said.stderr.startswith("sccache-twisted: The daemon did not start:")
         assert phrase in said.stderr
+
+
+def test_a_person_at_a_terminal_is_told_at_once():
+    """Where stderr is a terminal the launcher says that it goes without its daemon, and where the reason stands."""
+    with Client("[dist]\nshedulers = []\n") as client:
+        status, shown = on_terminal([PROGRAM, "gcc", "-c", "a.c", "-o", "a.o"], client.work, client.env)
+        assert status == 0
+        assert (client.work / "a.o").exists()
+        assert b"sccache-twisted: the daemon ended at its start; see " in shown
+        assert b"running gcc without it" in shown
 
 
 def test_a_configuration_that_is_not_there():
