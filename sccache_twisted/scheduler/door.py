@@ -118,6 +118,7 @@ class ClientAvatar:
     def report(self, report: AttemptReport) -> Deferred[None]:
         """See ISchedulerForClients."""
         now = self._switchboard.now()
+        self._switchboard.metrics.reported(report)
         self._switchboard.perform(self._clients.attempt_reported(now, self._client_id, report))
         return succeed(None)
 
@@ -187,6 +188,7 @@ class WorkerAvatar:
     def heartbeat(self, beat: Beat, added: Sequence[Digest], dropped: Sequence[Digest]) -> Deferred[None]:
         """See ISchedulerForWorkers."""
         self._speaks()
+        self._switchboard.metrics.heartbeat()
         self._toolchains.difference_update(dropped)
         self._toolchains.update(added)
         self._switchboard.perform(self._workers.beat(self._switchboard.now(), self._server_id, beat, added, dropped))

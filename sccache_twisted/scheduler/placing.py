@@ -21,7 +21,8 @@ from sccache_twisted.scheduler.registry import Registry, Worker
 from sccache_twisted.scheduler.table import Table
 
 _GRAIN = 16 << 20
-_OLDEST = 86_400.0
+OLDEST_SECONDS = 86_400.0
+"""The age that is believed of a request at most."""
 
 
 @frozen
@@ -58,7 +59,7 @@ class Desk:
         """Open a job; it has no state yet."""
         expected = -(-request.expected_bytes // _GRAIN) * _GRAIN
         wish = Wish(request.toolchain, expected, request.avoid)
-        job = Job(request.key, request, wish, now - min(request.age, _OLDEST), next(self._serials))
+        job = Job(request.key, request, wish, now - min(request.age, OLDEST_SECONDS), next(self._serials))
         self.table.add(job)
         return job
 

@@ -21,6 +21,7 @@ from sccache_twisted.model import ClusterFigures
 from sccache_twisted.net.listener import SchedulerListener
 from sccache_twisted.scheduler.core import SchedulerCore
 from sccache_twisted.scheduler.door import SchedulerDoor
+from sccache_twisted.scheduler.metrics import SchedulerMetrics
 from sccache_twisted.scheduler.placing import CoreLimits
 from sccache_twisted.scheduler.switchboard import Switchboard
 from sccache_twisted.scheduler.views import QueuedView, WorkerView
@@ -84,6 +85,11 @@ class SchedulerService(service.Service):
     def uptime(self) -> float:
         """Seconds since this service was made."""
         return float(self._reactor.seconds() - self._started)
+
+    @property
+    def metrics(self) -> SchedulerMetrics:
+        """What has been counted since this service was made."""
+        return self._switchboard.metrics
 
     def figures(self) -> ClusterFigures:
         """The cluster in numbers."""

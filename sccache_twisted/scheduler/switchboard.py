@@ -31,6 +31,8 @@ from sccache_twisted.scheduler.effects import (
     Note,
     TellWorkerLost,
 )
+from sccache_twisted.scheduler.metrics import SchedulerMetrics
+from sccache_twisted.scheduler.placing import OLDEST_SECONDS
 
 _log = Logger()
 _TOKEN_BYTES = 32
@@ -43,12 +45,13 @@ class Switchboard:
         self, core: SchedulerCore, clock: IReactorTime, assign_seconds: float, entropy: Callable[[int], bytes]
     ) -> None:
         self.core = core
+        self.metrics = SchedulerMetrics()
         self._clock = clock
         self._entropy = entropy
         self._events = EventLog.of("sccache_twisted.scheduler")
         self._clients: dict[LinkId, IClientPeer] = {}
         self._workers: dict[ServerId, IWorkerPeer] = {}
-        self._waiting: dict[AskId, Deferred[Allocation]] = {}
+        self._waiting: dict[AskId, tuple[Deferred[Allocation], float]] = {}
         self._links = count(1)
         self._asks = count(1)
         self._timer: IDelayedCall | None = None
@@ -89,8 +92,9 @@ class Switchboard:
         """Ask the core for a slot."""
         ask = AskId(next(self._asks))
         answer: Deferred[Allocation] = Deferred()
-        self._waiting[ask] = answer
-        self.perform(self.core.clients.allocation_asked(self.now(), ask, link, request))
+        now = self.now()
+        self._waiting[ask] = (answer, now - min(request.age, OLDEST_SECONDS))
+        self.perform(self.core.clients.allocation_asked(now, ask, link, request))
         return answer
 
     def stop(self) -> Deferred[None]:
@@ -99,8 +103,10 @@ class Switchboard:
             self._timer.cancel()
         self._timer = None
         waiting, self._waiting = self._waiting, {}
-        for answer in waiting.values():
-            answer.errback(SchedulerUnavailable("The scheduler stops."))
+        for answer, _ in waiting.values():
+            stopping = SchedulerUnavailable("The scheduler stops.")
+            self.metrics.not_allocated(stopping)
+            answer.errback(stopping)
         return self._offers.stop()
 
     # --- effects --------------------------------------------------------------------------------------
@@ -114,17 +120,21 @@ class Switchboard:
     def _do(self, effect: Effect) -> None:
         match effect:
             case Note():
+                self.metrics.noted(effect)
                 self._events.emit(effect.event, attempt=effect.attempt, server_id=effect.server_id, **effect.fields)
             case AskWorker():
                 self._offers.begin(effect)
             case Answer():
-                answer = self._waiting.pop(effect.ask, None)
-                if answer is not None:
+                waiting = self._waiting.pop(effect.ask, None)
+                if waiting is not None:
+                    answer, since = waiting
+                    self.metrics.allocated(self.now() - since)
                     answer.callback(effect.allocation)
             case Fail():
-                answer = self._waiting.pop(effect.ask, None)
-                if answer is not None:
-                    answer.errback(effect.error)
+                waiting = self._waiting.pop(effect.ask, None)
+                if waiting is not None:
+                    self.metrics.not_allocated(effect.error)
+                    waiting[0].errback(effect.error)
             case CancelAt():
                 worker = self._workers.get(effect.server_id)
                 if worker is not None:

@@ -1,4 +1,4 @@
-"""The pages over HTTP: ``/`` for a person, ``/status`` for programs, ``/healthz`` for load balancers."""
+"""The pages over HTTP: ``/`` for people, ``/status`` and ``/metrics`` for programs, ``/healthz`` for balancers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from twisted.web.server import Site
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from sccache_twisted.net.ports import ListeningService
+from sccache_twisted.web.metrics import CONTENT_TYPE, exposition
 from sccache_twisted.web.page import page
 from sccache_twisted.web.status import Shown, status
 
@@ -49,6 +50,12 @@ class StatusPages:
         _head(request, "application/json")
         return json.dumps(status(self._scheduler, offset, limit)).encode() + b"\n"
 
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: IRequest) -> bytes:
+        """The figures for Prometheus."""
+        _head(request, CONTENT_TYPE)
+        return exposition(self._scheduler)
+
     @app.route("/", methods=["GET"])
     def front(self, request: IRequest) -> bytes:
         """The page for a person."""
@@ -58,7 +65,7 @@ class StatusPages:
     @app.handle_errors(NotFound)
     def unknown(self, request: IRequest, failure: Failure) -> bytes:  # noqa: ARG002 - klein gives it
         """Say which pages there are."""
-        return _refuse(request, 404, "There is no such page; there are /, /status and /healthz.")
+        return _refuse(request, 404, "There is no such page; there are /, /status, /metrics and /healthz.")
 
     @app.handle_errors(MethodNotAllowed)
     def read_only(self, request: IRequest, failure: Failure) -> bytes:  # noqa: ARG002 - klein gives it

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sccache_twisted import __version__
 from sccache_twisted.model import ClusterFigures
+from sccache_twisted.scheduler.metrics import SchedulerMetrics
 from sccache_twisted.scheduler.views import QueuedView, WorkerView
 
 
@@ -19,6 +20,10 @@ class Shown(Protocol):
     @property
     def uptime(self) -> float:
         """Seconds since the start."""
+
+    @property
+    def metrics(self) -> SchedulerMetrics:
+        """What has been counted since the start."""
 
     def figures(self) -> ClusterFigures:
         """The cluster in numbers."""
