@@ -9,12 +9,13 @@ import base64
 from collections.abc import Callable
 from itertools import count
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sccache_twisted.errors import SchedulerUnavailable
+from sccache_twisted.errors import JobCancelled, SccacheTwistedError, SchedulerUnavailable
 from sccache_twisted.interfaces import IClientPeer, IWorkerPeer
 from sccache_twisted.logs import EventLog
 from sccache_twisted.model import Allocation, AllocationRequest, ServerId
@@ -38,6 +39,15 @@ _log = Logger()
 _TOKEN_BYTES = 32
 
 
+@frozen(eq=False)
+class _Waiting:
+    """An AllocateJob that is not answered yet; ``since`` counts from the job's first asking."""
+
+    link: LinkId
+    answer: Deferred[Allocation]
+    since: float
+
+
 class Switchboard:
     """Performs what the core wants. ``entropy`` gives that many random bytes."""
 
@@ -51,7 +61,7 @@ class Switchboard:
         self._events = EventLog.of("sccache_twisted.scheduler")
         self._clients: dict[LinkId, IClientPeer] = {}
         self._workers: dict[ServerId, IWorkerPeer] = {}
-        self._waiting: dict[AskId, tuple[Deferred[Allocation], float]] = {}
+        self._waiting: dict[AskId, _Waiting] = {}
         self._links = count(1)
         self._asks = count(1)
         self._timer: IDelayedCall | None = None
@@ -75,9 +85,11 @@ class Switchboard:
         self._clients[link] = peer
 
     def client_left(self, link: LinkId) -> None:
-        """A client's link is gone."""
+        """A client's link is gone, and with it whoever waited for an answer there."""
         self._clients.pop(link, None)
         self.perform(self.core.clients.link_lost(self.now(), link))
+        for ask in [ask for ask, waiting in self._waiting.items() if waiting.link == link]:
+            self._fail(ask, JobCancelled("The client is gone."))
 
     def worker_joined(self, server_id: ServerId, peer: IWorkerPeer) -> None:
         """A worker is reached through this peer from now on."""
@@ -93,7 +105,7 @@ class Switchboard:
         ask = AskId(next(self._asks))
         answer: Deferred[Allocation] = Deferred()
         now = self.now()
-        self._waiting[ask] = (answer, now - min(request.age, OLDEST_SECONDS))
+        self._waiting[ask] = _Waiting(link, answer, now - min(request.age, OLDEST_SECONDS))
         self.perform(self.core.clients.allocation_asked(now, ask, link, request))
         return answer
 
@@ -102,11 +114,8 @@ class Switchboard:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        waiting, self._waiting = self._waiting, {}
-        for answer, _ in waiting.values():
-            stopping = SchedulerUnavailable("The scheduler stops.")
-            self.metrics.not_allocated(stopping)
-            answer.errback(stopping)
+        for ask in list(self._waiting):
+            self._fail(ask, SchedulerUnavailable("The scheduler stops."))
         return self._offers.stop()
 
     # --- effects --------------------------------------------------------------------------------------
@@ -127,14 +136,10 @@ class Switchboard:
             case Answer():
                 waiting = self._waiting.pop(effect.ask, None)
                 if waiting is not None:
-                    answer, since = waiting
-                    self.metrics.allocated(self.now() - since)
-                    answer.callback(effect.allocation)
+                    self.metrics.allocated(self.now() - waiting.since)
+                    waiting.answer.callback(effect.allocation)
             case Fail():
-                waiting = self._waiting.pop(effect.ask, None)
-                if waiting is not None:
-                    self.metrics.not_allocated(effect.error)
-                    waiting[0].errback(effect.error)
+                self._fail(effect.ask, effect.error)
             case CancelAt():
                 worker = self._workers.get(effect.server_id)
                 if worker is not None:
@@ -142,6 +147,12 @@ class Switchboard:
             case TellWorkerLost():
                 for client in tuple(self._clients.values()):
                     client.worker_lost(effect.server_id).addErrback(self._not_told, effect)
+
+    def _fail(self, ask: AskId, error: SccacheTwistedError) -> None:
+        waiting = self._waiting.pop(ask, None)
+        if waiting is not None:
+            self.metrics.not_allocated(error)
+            waiting.answer.errback(error)
 
     @staticmethod
     def _not_told(failure: Failure, effect: Effect) -> None:

@@ -309,8 +309,9 @@ def test_a_late_acceptance_is_cancelled():
     scheduler = Scheduler()
     worker = scheduler.join("a", answer=None)
     client = scheduler.client()
-    client.allocate(request(1))
+    waiting = client.allocate(request(1))
     client.link_lost()
+    assert isinstance(result(waiting), JobCancelled)
     worker.unanswered[0].callback(True)
     assert worker.cancelled == [job(1)]
     assert scheduler.core.figures().demand == 0
@@ -341,8 +342,9 @@ def test_a_client_that_vanishes_leaves_the_queue():
     scheduler.join("a", slots=1)
     client = scheduler.client()
     client.allocate(request(1))
-    client.allocate(request(2))
+    waiting = client.allocate(request(2))
     client.link_lost()
+    assert isinstance(result(waiting), JobCancelled), "what waited for the answer is let go with the link"
     assert scheduler.core.figures().queued == 0
     assert scheduler.core.figures().running == 1, "its daemon may be back in a moment and go on"
 
