@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_lazily("doctor", "doctor"))
     jobs = commands.add_parser("jobs", help='print a sensible N for "make -jN" with the cluster as it is')
     jobs.set_defaults(run=_lazily("daemon", "jobs"))
+    _trace(commands)
     return parser
 
 
@@ -145,6 +146,23 @@ def _invitations(commands: Any) -> None:
     join.add_argument("--force", action="store_true", help="replace a file that is there")
     join.add_argument("--name", metavar="N", default="", help="the worker's name (default: this host's)")
     join.set_defaults(run=_lazily("invitations", "join"))
+
+
+def _trace(commands: Any) -> None:
+    trace = commands.add_parser("trace", help="what became of a job: who was asked, what was sent, how long it took")
+    what = trace.add_mutually_exclusive_group(required=True)
+    what.add_argument("job_id", metavar="JOB_ID", nargs="?", help="the timeline of this job")
+    what.add_argument("--last", action="store_true", help="the timeline of the last job")
+    what.add_argument("--slowest", type=_count, metavar="N", help="the N jobs of the last build that took longest")
+    what.add_argument(
+        "--retried", action="store_true", help="the jobs of the last build that were tried again, and why"
+    )
+    what.add_argument("--chrome", metavar="FILE", help="write the last build as a trace for Chrome or Perfetto")
+    trace.add_argument("--all", action="store_true", help="not only the last build")
+    trace.add_argument(
+        "--journal", metavar="FILE", action="append", default=[], help="read this log.journal too; may be repeated"
+    )
+    trace.set_defaults(run=_lazily("trace", "trace"))
 
 
 def _count(text: str) -> int:

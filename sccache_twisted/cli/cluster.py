@@ -203,7 +203,7 @@ def _start_scheduler(home: Home, started: _Started) -> str:
         write_secret(home.token_file(role.value), tokens.create(role.value, role, time.time()).encode())
     config: dict[str, dict[str, object]] = {
         "scheduler": {"listen": _LOOPBACK, "http": _LOOPBACK, "state_dir": str(home.state)},
-        "log": {"format": "json", "file": str(home.log("scheduler"))},
+        "log": home.log_settings("scheduler"),
     }
     write_toml(home.config("scheduler"), config)
     _start(home, "scheduler", "scheduler", started)
@@ -232,7 +232,7 @@ def _start_worker(home: Home, name: str, scheduler_url: str, slots: int, started
         "slots": slots,
         "directory": str(home.worker_directory(name)),
     }
-    write_toml(home.config(name), {"worker": worker, "log": {"format": "json", "file": str(home.log(name))}})
+    write_toml(home.config(name), {"worker": worker, "log": home.log_settings(name)})
     _start(home, name, "worker", started)
 
 
@@ -248,7 +248,7 @@ def _write_client(home: Home, scheduler_url: str) -> None:
     tables: dict[str, dict[str, object]] = {
         "dist": {"schedulers": [scheduler_url]},
         "dist.auth": {"token_file": str(home.token_file(Role.CLIENT.value))},
-        "log": {"format": "json", "file": str(home.log("client"))},
+        "log": home.log_settings("client"),
     }
     write_toml(home.client_config, tables)
 

@@ -50,6 +50,14 @@ class Home:
         """Its log, one JSON object a line."""
         return self.root / "logs" / f"{name}.log"
 
+    def journal(self, name: str) -> Path:
+        """Every event about a job that it knew of, for ``trace``."""
+        return self.root / "logs" / f"{name}.jobs"
+
+    def log_settings(self, name: str) -> dict[str, object]:
+        """Its table ``log``."""
+        return {"format": "json", "file": str(self.log(name)), "journal": str(self.journal(name))}
+
     def errors(self, name: str) -> Path:
         """What it printed outside its log."""
         return self.root / "logs" / f"{name}.err"

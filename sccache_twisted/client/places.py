@@ -75,3 +75,10 @@ def cache_directory(settings: ClientSettings, environ: Mapping[str, str]) -> byt
         return os.path.abspath(os.fsencode(settings.cache_dir))
     home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.fsencode(home) + b"/sccache-twisted"
+
+
+def journal_file(settings: ClientSettings, environ: Mapping[str, str]) -> str:
+    """Where the daemon writes down its jobs' events; empty: nowhere."""
+    if not settings.log.journal_size:
+        return ""
+    return settings.log.journal or os.fsdecode(cache_directory(settings, environ)) + "/jobs.journal"

@@ -69,6 +69,21 @@ class LogSettings:
     file: str = key(
         "log", "file", Unit.PATH, "", "File to log to; empty: standard error, or twistd's log.", env="SCCACHE_ERROR_LOG"
     )
+    journal: str = key(
+        "log",
+        "journal",
+        Unit.PATH,
+        "",
+        "File that keeps every event about a job, for trace; empty: none, but jobs.journal in dist.cache_dir for the "
+        "client daemon.",
+    )
+    journal_size: int = key(
+        "log",
+        "journal_size",
+        Unit.SIZE,
+        64 * MIB,
+        "A journal that would grow larger becomes journal.1 and begins anew; 0: no journal.",
+    )
 
 
 @frozen

@@ -1,10 +1,12 @@
 """One constant for each thing that is logged: its name, level, sentence, and the fields that come with it.
 
-An event below the least level costs one comparison. ``trace`` and the tests read names and fields, never sentences.
+An event below the least level costs one comparison, unless it is about a job and a journal is kept, which has all of
+those. ``trace`` and the tests read names and fields, never sentences.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import field, frozen
@@ -119,7 +121,10 @@ INSECURE = _event("insecure", _warn, "{role} runs without encryption and identit
 STARTED = _event("started", _info, "{role} {version} started", "role", "version")
 STOPPING = _event("stopping", _info, "{role} stops: {reason}", "role", "reason")
 
+JOURNAL_LOST = _event("journal_lost", _warn, "the journal {path} cannot be written: {reason}", "path", "reason")
+
 _least_rank = _RANKS["info"]
+_journal: Callable[[dict[str, Any]], None] | None = None
 
 
 def set_least_level(level: str) -> None:
@@ -128,11 +133,18 @@ def set_least_level(level: str) -> None:
     _least_rank = _RANKS[level]
 
 
+def set_journal(write: Callable[[dict[str, Any]], None] | None) -> None:
+    """Hand every event that has an attempt, of any level, to ``write``; None ends that. One for the process."""
+    global _journal  # noqa: PLW0603 - the other switch that makes silent events free
+    _journal = write
+
+
 def emit(
     log: Logger, event: Event, *, attempt: Try | None = None, server_id: ServerId | None = None, **fields: Any
 ) -> None:
     """Log an event with its ids and fields."""
-    if event.rank < _least_rank:
+    journal = _journal if attempt is not None else None
+    if event.rank < _least_rank and journal is None:
         return
     fields["event"] = event.name
     if attempt is not None:
@@ -140,7 +152,10 @@ def emit(
         fields["attempt"] = attempt.attempt
     if server_id is not None:
         fields["server_id"] = server_id
-    log.emit(_LEVELS[event.level], event.sentence, **fields)
+    if journal is not None:
+        journal(fields)
+    if event.rank >= _least_rank:
+        log.emit(_LEVELS[event.level], event.sentence, **fields)
 
 
 @frozen
@@ -163,6 +178,6 @@ class EventLog:
         self, event: Event, *, attempt: Try | None = None, server_id: ServerId | None = None, **fields: Any
     ) -> None:
         """Log an event."""
-        if event.rank >= _least_rank:
+        if event.rank >= _least_rank or (attempt is not None and _journal is not None):
             ids = {"server_id": server_id} if server_id is not None else {}
             emit(self.log, event, attempt=attempt, **{**self.bound, **fields, **ids})

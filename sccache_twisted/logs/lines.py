@@ -55,7 +55,7 @@ def json_line(event: LogEvent) -> str:
         for name, value in event.items()
         if name not in _OURS and name not in _LEGACY and not name.startswith("log_")
     )
-    return json.dumps(_plain(found)) + "\n"
+    return json.dumps(plain(found)) + "\n"
 
 
 def text_line(event: LogEvent) -> str:
@@ -85,7 +85,7 @@ def _printable(text: str) -> str:
     return text
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON can say of a value; bytes that are not UTF-8 become escapes."""
     match value:
         case None | bool() | int() | float():
@@ -95,8 +95,8 @@ def _plain(value: Any) -> Any:
         case bytes():
             return value.decode("utf-8", "backslashreplace")
         case dict():
-            return {_printable(str(_plain(key))): _plain(each) for key, each in value.items()}
+            return {_printable(str(plain(key))): plain(each) for key, each in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_plain(each) for each in value]
+            return [plain(each) for each in value]
         case _:
             return _printable(str(value))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from twisted.application.service import IService
 
 from sccache_twisted.client import DaemonService
+from sccache_twisted.client.places import journal_file
 from sccache_twisted.config import ClientSettings
 from sccache_twisted.plugins.common import Process, RoleOptions
 
@@ -16,6 +18,11 @@ class Options(RoleOptions):
 
     role: ClassVar[str] = "client"
     kind: ClassVar[type[ClientSettings]] = ClientSettings
+
+    @property
+    def journal(self) -> str:
+        """On unless it is switched off: what became of a job is asked here first."""
+        return journal_file(self.settings, os.environ)
 
 
 def makeService(options: Options) -> IService:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ from twisted.python.failure import Failure
 from sccache_twisted.config import LogSettings
 from sccache_twisted.config.files import read_settings
 from sccache_twisted.errors import ConfigError, SccacheTwistedError
-from sccache_twisted.logs import EventLog, events, observer
+from sccache_twisted.logs import EventLog, Journal, events, observer, set_journal
 from sccache_twisted.security.files import write_secret
 
 Facts = dict[str, object]
@@ -47,6 +48,12 @@ class RoleOptions(usage.Options):
             self.settings = self.read()
         except SccacheTwistedError as error:
             raise SystemExit(f"sccache-{self.role}: {error.explained()}") from None
+
+    @property
+    def journal(self) -> str:
+        """The file for every event about a job; empty: none."""
+        log: LogSettings = self.settings.log
+        return log.journal if log.journal_size else ""
 
     @property
     def twistd(self) -> Any:
@@ -119,6 +126,7 @@ class Process(service.MultiService):
 
     def startService(self) -> None:
         """Start everything, or end with a sentence."""
+        self._keep_journal()
         try:
             super().startService()  # type: ignore[no-untyped-call]  # Twisted's services have no types
             if self._options["ready"]:
@@ -144,6 +152,15 @@ class Process(service.MultiService):
         self._log.emit(events.STOPPING, reason=reason)
         if self._reactor.running:
             self._reactor.stop()
+
+    def _keep_journal(self) -> None:
+        path = self._options.journal
+        if path:
+            size = self._options.settings.log.journal_size
+            journal = Journal(path, size, self._options.role, self._reactor, time.time)
+            set_journal(journal.write)
+            # After the services have stopped, since jobs end with them.
+            self._reactor.addSystemEventTrigger("after", "shutdown", journal.close)
 
     def _refuse(self, error: SccacheTwistedError) -> None:
         sentence = f"sccache-{self._options.role}: {error.explained()}"
