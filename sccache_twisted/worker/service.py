@@ -190,14 +190,24 @@ class WorkerService(service.Service):
 
     async def _drain(self) -> None:
         ended = self.jobs.drain()
-        for told in self._told:
-            told.scheduler.draining().addErrback(self._not_told)
+        announced = self._announce_draining()
         if not ended.called:
             timer = self._reactor.callLater(self._settings.drain_seconds, self._give_up_draining)
             await ended
             if timer.active():
                 timer.cancel()
+            # Answered again when the last JobState has been heard: links are cut, and what is unsent is lost then.
+            announced = self._announce_draining()
+        await announced
         await self._leave()
+
+    def _announce_draining(self) -> Deferred[None]:
+        """Tell every scheduler; fires when those that answer have answered."""
+        bound = self._settings.links.connect_seconds
+        answers = [told.scheduler.draining().addTimeout(bound, self._reactor) for told in self._told]
+        for answer in answers:
+            answer.addErrback(self._not_told)
+        return DeferredList(answers).addCallback(lambda _: None)
 
     def _give_up_draining(self) -> None:
         self.jobs.abandon_all().addErrback(self._not_told)

@@ -101,6 +101,10 @@ def test_a_worker_registers_and_leaves_in_order(room):
         wait_for_workers(facts, 0)
     assert "worker_draining" in [event["event"] for event in events_in(log)]
     assert not any("traceback" in event for event in events_in(log))
+    heard = [event["event"] for event in events_in(room / "s.log")]
+    assert "worker_draining" in heard
+    assert "worker_left" in heard
+    assert not {"worker_lost", "worker_suspect"} & set(heard), "an orderly end is no loss"
 
 
 def test_the_name_on_the_line_wins(room):
