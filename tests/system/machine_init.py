@@ -47,8 +47,13 @@ def main(root, hostname, kept):
         if not Path(place).exists():
             Path(place).mkdir(parents=True)
             _mount("--bind", str(aside / str(number)), place)
-    # Last, since everything that was bound so far lies below the host's /tmp.
-    _mount("--bind", f"{root}/tmp", "/tmp")
+    # Last, since everything that was bound so far lies below the host's /tmp; so may parts of the program itself.
+    for number, place in enumerate(kept):
+        if Path(place).is_relative_to("/tmp"):
+            there = Path(f"{root}{place}")
+            there.mkdir(parents=True)
+            _mount("--bind", str(aside / str(number)), str(there))
+    _mount("--rbind", f"{root}/tmp", "/tmp")
     os.chmod("/tmp", 0o1777)
     os.write(1, b"ready\n")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
