@@ -48,6 +48,7 @@ def start(arguments: Namespace) -> int:
     """Start everything; all or nothing."""
     home = Home.at(arguments.dir)
     with home.locked():
+        home.must_be_traversable()
         running = [name for name in home.names() if home.pid(name) is not None]
         if running:
             raise UserError(
@@ -98,6 +99,7 @@ def add(arguments: Namespace) -> int:
     with home.locked():
         if home.pid("scheduler") is None:
             raise UserError(f'The scheduler of {home.root} is not running: "cluster start --dir {home.root}".')
+        home.must_be_traversable()
         name = home.new_worker_name(arguments.name)
         slots = arguments.slots or _usual_slots(home)
         started: _Started = {}

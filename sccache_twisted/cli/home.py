@@ -106,7 +106,6 @@ class Home:
                 directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"Cannot make {error.filename}: {error.strerror}.") from None
-        self._must_be_traversable()
 
     def must_exist(self) -> None:
         """Raise UserError where no cluster was ever started."""
@@ -137,7 +136,7 @@ class Home:
         finally:
             os.close(descriptor)
 
-    def _must_be_traversable(self) -> None:
+    def must_be_traversable(self) -> None:
         """As root, jobs run as uids of their own, which must be able to enter every directory on the way."""
         if os.getuid() != 0:
             return

@@ -194,6 +194,7 @@ def test_stop_ends_everything_and_may_be_repeated(room):
     assert len(pids) == 3
     stopped_worker = home.pid("worker-1")
     os.kill(stopped_worker, signal.SIGSTOP)
+    directory.chmod(0o700)  # nobody else may enter any more: no new jobs, but it can be ended
     ended = cluster("stop", directory)
     assert ended.returncode == 0, ended.stderr
     assert all(processes.state(pid) in {"", "Z"} for pid in pids)

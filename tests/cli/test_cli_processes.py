@@ -110,8 +110,10 @@ def test_root_refuses_a_directory_that_job_users_cannot_enter(tmp_path):
         if parent.name.startswith("pytest-"):
             parent.chmod(0o755)
     tmp_path.chmod(0o755)
+    home = Home.at(str(closed / "cluster"))
+    home.make()
     with pytest.raises(UserError, match=f"cannot enter {closed}"):
-        Home.at(str(closed / "cluster")).make()
+        home.must_be_traversable()
 
 
 def test_written_toml_reads_back():
