@@ -1,22 +1,26 @@
 """Writing what a remote compiler wrote, as the local compiler would have written it.
 
-Mode 0666 less the caller's umask; nothing half-written: every file is complete beside its place before the first
-one is moved there, the object last. Kinds differ in what happens to a symbolic link in the way, as measured: the
+Mode 0666 less the caller's umask; nothing half-written: every file is complete before the first one gets its name, the
+object last. Until then it has no name at all where the file system can do that, so that a process that is killed leaves
+nothing behind. Kinds differ in what happens to a symbolic link in the way, as measured: the
 assembler, objcopy and clang's ``-c`` and ``-S`` replace it; gcc's ``-S``, depfiles and the small files beside the
 object are written through it. Writes only paths that the client derived itself.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
-from attrs import frozen
+from attrs import define, frozen
 
 from sccache_twisted.model import Compilation, CompilerFamily, Output, OutputFile, OutputKind
 
 _REPLACED = {OutputKind.OBJECT, OutputKind.DWO}
+_CANNOT_BE_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 
 
 @frozen
@@ -59,7 +63,7 @@ def obstacle(places: Iterable[Place]) -> str:
 def write_outputs(compilation: Compilation, places: Iterable[Place], files: Iterable[OutputFile], umask: int) -> None:
     """Write all outputs or none; Unwritable says which one failed and why. Blocks: call it in a thread."""
     found: Mapping[bytes, OutputFile] = {file.path: file for file in files}
-    drafts: list[tuple[bytes, bytes]] = []
+    drafts: list[_Draft] = []
     try:
         for place in places:
             file = found.get(place.path)
@@ -68,14 +72,13 @@ def write_outputs(compilation: Compilation, places: Iterable[Place], files: Iter
             elif place.output.required:
                 raise Unwritable(f"{os.fsdecode(place.path)} did not come back from the worker")
         while drafts:
-            draft, target = drafts[-1]
-            os.replace(draft, target)
-            drafts.pop()
+            drafts[-1].put()
+            drafts.pop().close()
     except OSError as problem:
         raise Unwritable(f"{os.fsdecode(problem.filename or b'')}: {problem.strerror}") from problem
     finally:
-        for draft, _ in drafts:
-            _remove(draft)
+        for draft in drafts:
+            draft.close()
 
 
 def _replaces(compilation: Compilation, place: Place) -> bool:
@@ -83,11 +86,73 @@ def _replaces(compilation: Compilation, place: Place) -> bool:
     return kind in _REPLACED or (kind is OutputKind.ASSEMBLY and compilation.compiler.family is CompilerFamily.CLANG)
 
 
-def _draft(path: bytes, data: bytes, umask: int, *, replaces: bool) -> tuple[bytes, bytes]:
-    """Write a file beside its place; the draft's name, and the name that it is to get.
+@define
+class _Draft:
+    """A file that is complete but for its name. ``name`` is a name of its own beside the target, or empty."""
 
-    An existing file that is written through keeps its mode, as one that was truncated would.
-    """
+    descriptor: int
+    directory: int
+    target: bytes
+    name: bytes = b""
+
+    @classmethod
+    def beside(cls, target: bytes) -> _Draft:
+        """A new empty file in the target's directory."""
+        directory = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            base = os.path.basename(target)
+            try:
+                return cls(
+                    os.open(os.path.dirname(target), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), directory, base
+                )
+            except OSError as problem:
+                if problem.errno not in _CANNOT_BE_NAMELESS:
+                    raise
+            name = _own_name()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            return cls(os.open(name, flags, 0o600, dir_fd=directory), directory, base, name)
+        except OSError:
+            os.close(directory)
+            raise
+
+    def write(self, data: bytes, mode: int) -> None:
+        """Fill it."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.descriptor, view) :]
+        os.fchmod(self.descriptor, mode)
+
+    def put(self) -> None:
+        """Give it the target's name, in the place of whatever has it now."""
+        if not self.name:
+            with suppress(FileExistsError):
+                self._link(self.target)
+                return
+            self.name = _own_name()
+            self._link(self.name)
+        os.replace(self.name, self.target, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        self.name = b""
+
+    def _link(self, name: bytes) -> None:
+        # With a directory given Python follows the link in /proc, as open(2) says of O_TMPFILE.
+        os.link(b"/proc/self/fd/%d" % self.descriptor, name, dst_dir_fd=self.directory)
+
+    def close(self) -> None:
+        """Let it go; nothing is left of it if it was never put in its place."""
+        if self.name:
+            with suppress(FileNotFoundError):
+                os.unlink(self.name, dir_fd=self.directory)
+            self.name = b""
+        os.close(self.descriptor)
+        os.close(self.directory)
+
+
+def _own_name() -> bytes:
+    return b".sccache-twisted-%b" % os.urandom(8).hex().encode()
+
+
+def _draft(path: bytes, data: bytes, umask: int, *, replaces: bool) -> _Draft:
+    """Write a file for its place. An existing file that is written through keeps its mode, as a truncated one would."""
     mode = 0o666 & ~umask
     target = path
     if not replaces:
@@ -100,23 +165,10 @@ def _draft(path: bytes, data: bytes, umask: int, *, replaces: bool) -> tuple[byt
             mode = stat.S_IMODE(found.st_mode)
             if not os.access(target, os.W_OK):
                 raise Unwritable(f"{os.fsdecode(target)}: Permission denied")
-    draft = os.path.dirname(target) + b"/.sccache-twisted-%b" % os.urandom(8).hex().encode()
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    draft = _Draft.beside(target)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fchmod(descriptor, mode)
+        draft.write(data, mode)
     except OSError as problem:
-        _remove(draft)
+        draft.close()
         raise Unwritable(f"{os.fsdecode(path)}: {problem.strerror}") from problem
-    finally:
-        os.close(descriptor)
-    return draft, target
-
-
-def _remove(draft: bytes) -> None:
-    try:
-        os.unlink(draft)
-    except FileNotFoundError:
-        return
+    return draft

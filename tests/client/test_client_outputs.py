@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from client_kit import CLANG, GCC, understood
 
+from sccache_twisted.client import outputs
 from sccache_twisted.client.outputs import Unwritable, obstacle, places_of, write_outputs
 from sccache_twisted.model import Compilation, OutputFile
 
@@ -31,18 +35,59 @@ def test_modes(tmp_path: Path) -> None:
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {"a.o": 0o664, "a.d": 0o664}
 
 
-def test_object_is_last(tmp_path: Path) -> None:
-    """The object appears when everything else is there."""
+@pytest.mark.parametrize("there_already", [False, True])
+def test_object_is_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_already: bool) -> None:
+    """The object appears when everything else is there, whether it is new or replaces another."""
     compilation, places, files = made(["-MD", "-gsplit-dwarf", "-c", "a.c"], tmp_path)
-    moved: list[str] = []
-    real = os.replace
-    try:
-        os.replace = lambda source, target: (moved.append(os.fsdecode(target)), real(source, target))[1]  # type: ignore[assignment]
-        write_outputs(compilation, places, files, 0o022)
-    finally:
-        os.replace = real
-    assert moved[-1].endswith("a.o")
-    assert len(moved) == 3
+    if there_already:
+        (tmp_path / "a.o").write_text("before")
+    appeared: list[set[str]] = []
+    put = outputs._Draft.put
+
+    def watched(draft: outputs._Draft) -> None:
+        appeared.append({path.name for path in tmp_path.iterdir() if path.read_bytes().startswith(b"content")})
+        put(draft)
+
+    monkeypatch.setattr(outputs._Draft, "put", watched)
+    write_outputs(compilation, places, files, 0o022)
+    assert appeared[-1] == {"a.d", "a.dwo"}
+    assert len(appeared) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"a.o", "a.d", "a.dwo"}
+    assert (tmp_path / "a.o").read_bytes().startswith(b"content")
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from sccache_twisted.client import outputs
+from test_client_outputs import made
+outputs._Draft.put = lambda draft: os.kill(os.getpid(), signal.SIGKILL)
+outputs.write_outputs(*made(["-MD", "-c", "a.c"], Path(sys.argv[1])), 0o022)
+"""
+
+
+def test_nothing_is_left_of_a_killed_writer(tmp_path: Path) -> None:
+    """A process that is killed between writing its files and naming them leaves the directory as it was."""
+    (tmp_path / "a.o").write_text("before")
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), *sys.path], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.o", "before")]
+
+
+def test_a_file_system_without_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where O_TMPFILE is not to be had the files are written under names of their own, and renamed."""
+    compilation, places, files = made(["-MD", "-c", "a.c"], tmp_path)
+    real = os.open
+
+    def opened(path: bytes, flags: int, *args: int, **kwargs: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", opened)
+    write_outputs(compilation, places, files, 0o022)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.o", "a.d"}
 
 
 def test_all_or_nothing(tmp_path: Path) -> None:
