@@ -45,8 +45,7 @@ class ClientFacts:
             job.asks.append(self._ask(now, ask, link, job))
             self._desk.place(now, job, out)
         elif isinstance(job.state, Leased | Running) and job.state.allocation is not None:
-            if isinstance(job.state, Leased):
-                self._desk.table.move(job, evolve(job.state, links=job.state.links | {link}))
+            self._desk.table.move(job, evolve(job.state, links=job.state.links | {link}))
             out.append(Answer(ask, job.state.allocation))
         elif isinstance(job.state, Queued | Asking):
             job.asks.append(self._ask(now, ask, link, job))
@@ -111,6 +110,8 @@ class ClientFacts:
                 until = job.state.until if links else min(job.state.until, soon)
                 self._desk.table.move(job, evolve(job.state, links=links, until=until))
                 self._desk.alarms.set(until, JobDue(job.key))
+            elif isinstance(job.state, Running) and link in job.state.links:
+                self._desk.table.move(job, evolve(job.state, links=job.state.links - {link}))
         for job in [job for job in self._desk.table if any(ask.link == link for ask in job.asks)]:
             job.asks = [ask for ask in job.asks if ask.link != link]
             if not job.asks and isinstance(job.state, Queued):

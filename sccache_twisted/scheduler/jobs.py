@@ -44,10 +44,14 @@ class Leased:
 
 @frozen
 class Running:
-    """Its client has come, or it was found running when its worker registered: then there is no allocation."""
+    """Its client has come, or it was found running when its worker registered: then there is no allocation.
+
+    ``links`` as in :class:`Leased`: its worker may send it back for something to be sent first.
+    """
 
     server_id: ServerId
     allocation: Allocation | None
+    links: frozenset[LinkId] = frozenset()
 
 
 @frozen

@@ -111,8 +111,18 @@ class WorkerFacts:
         elif phase is JobPhase.ENDED:
             worker.resting = False
             self._desk.free(now, job, out)
-        elif phase is not JobPhase.LEASED and isinstance(job.state, Leased):
-            self._desk.table.move(job, Running(job.state.server_id, job.state.allocation))
+        elif phase is JobPhase.LEASED:
+            if isinstance(job.state, Running) and job.state.allocation is not None:
+                self._unclaimed(now, job, job.state.allocation, job.state.links)
+        elif isinstance(job.state, Leased):
+            self._desk.table.move(job, Running(job.state.server_id, job.state.allocation, job.state.links))
+
+    def _unclaimed(self, now: float, job: Job, allocation: Allocation, links: frozenset[LinkId]) -> None:
+        """A lease waits for its client again: for long, unless that client is known to be gone."""
+        limits = self._desk.limits
+        until = now + (limits.claim_seconds + limits.claim_slack_seconds if links else limits.farewell_seconds)
+        self._desk.table.move(job, Leased(allocation.server_id, allocation, until, links))
+        self._desk.alarms.set(until, JobDue(job.key))
 
     def _adopt(self, now: float, worker: Worker, attempt: Try, out: list[Effect]) -> None:
         if self._desk.table.of_attempt(attempt) is not None:
@@ -216,11 +226,9 @@ class WorkerFacts:
             return out
         card = worker.card
         allocation = Allocation(attempt, server_id, card.address, card.certificate, token, present)
-        # The worker's own timer ends the lease first, so that a claim in its last moment is not cancelled.
-        until = now + self._desk.limits.claim_seconds + self._desk.limits.claim_slack_seconds
         asks, job.asks = job.asks, []
-        self._desk.table.move(job, Leased(server_id, allocation, until, frozenset(ask.link for ask in asks)))
-        self._desk.alarms.set(until, JobDue(key))
+        # The worker's own timer ends the lease first, so that a claim in its last moment is not cancelled.
+        self._unclaimed(now, job, allocation, frozenset(ask.link for ask in asks))
         out.extend(Answer(ask.ask, allocation) for ask in asks)
         return out
 

@@ -42,11 +42,13 @@ from sccache_twisted.worker.slots import (
     HangUp,
     Kill,
     Lease,
+    Leased,
     Pin,
     Run,
     Slots,
     Tell,
     Unpin,
+    Uploading,
 )
 from sccache_twisted.worker.threads import Threads
 from sccache_twisted.worker.turns import Turns
@@ -205,11 +207,18 @@ class Jobs:
         """Bytes of an upload have come."""
         self._turns.received(digest, attempt, size)
 
-    def upload_ended(self, digest: Digest, attempt: Try, *, stored: bool) -> None:
-        """An upload is over: whoever waited runs, or is told to send it himself."""
+    def upload_ended(self, digest: Digest, attempt: Try, *, stored: bool, lost: bool) -> None:
+        """An upload is over: whoever waited runs, or is told to send it himself.
+
+        Whoever was cut off in the middle of it allocates again, so a ``lost`` client's lease ends with its upload.
+        """
         self._uploads.pop(attempt, None)
         mine = self._turns.end(digest, attempt)
-        self._perform(self.slots.renewed(self._now(), attempt))
+        if lost and isinstance(self.slots.lease(attempt), Leased | Uploading):
+            self.log.emit(events.JOB_CANCELLED, attempt=attempt, reason="its client hung up")
+            self._perform(self.slots.cancelled(attempt))
+        else:
+            self._perform(self.slots.renewed(self._now(), attempt))
         if stored:
             self._toolchain_came(digest)
         elif mine:

@@ -147,7 +147,7 @@ class Upload:
         """Nothing more is to be done on disk: tell whoever waits, and answer if the client has sent everything."""
         self._ended = True
         toolchain = self._jobs.toolchains.get(self._digest) if self._error is None and not self._lost else None
-        self._jobs.upload_ended(self._digest, self._attempt, stored=toolchain is not None)
+        self._jobs.upload_ended(self._digest, self._attempt, stored=toolchain is not None, lost=self._lost)
         if toolchain is not None:
             self._jobs.log.emit(
                 events.TOOLCHAIN_STORED, attempt=self._attempt, toolchain=self._digest, bytes=toolchain.size

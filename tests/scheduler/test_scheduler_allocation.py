@@ -364,6 +364,23 @@ def test_a_lease_of_a_vanished_client_ends_soon():
     assert scheduler.core.figures().running == 1
 
 
+def test_a_lease_that_is_sent_back_to_a_vanished_client_ends_soon():
+    """A worker that waits for the client again, for blobs or after an upload, does not wait for one that is gone."""
+    scheduler = Scheduler()
+    worker = scheduler.join("a", slots=2)
+    gone, there = scheduler.client("gone"), scheduler.client("there")
+    gone.allocate(request(1, "gone"))
+    there.allocate(request(2, "there"))
+    for number in (1, 2):
+        worker.avatar.job_state(job(number), JobPhase.UPLOADING)
+    gone.link_lost()
+    for number in (1, 2):
+        worker.avatar.job_state(job(number), JobPhase.LEASED)
+    scheduler.pass_time(2, worker)
+    assert worker.cancelled == [job(1)]
+    assert scheduler.core.figures().running == 1
+
+
 def test_a_lease_asked_for_over_two_links_outlives_one():
     """A client that came back and asked again keeps its lease when its older link is found to be gone."""
     scheduler = Scheduler()

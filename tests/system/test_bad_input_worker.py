@@ -376,6 +376,8 @@ def test_a_toolchain_that_does_not_come_whole(office, archive):
             connection.close()
             # The turn is the next one's as soon as the cut is seen; what had come is gone by then or soon after.
             wait_for(lambda: turn() == "yours", "the broken upload has lost its turn")
+            gone = ask(lease, "POST", toolchain_path(wrong))
+            assert (gone[0], gone[1]["code"]) == (404, "unknown_attempt"), "who was cut off holds no slot"
             wait_for(lambda: office.stored() == before, "nothing of the broken upload is left")
         with office.lease(digest) as lease:
             assert ask(lease, "PUT", toolchain_path(digest), content)[0] in {200, 201}
