@@ -255,13 +255,24 @@ class IDispatcher(Interface):
 
 
 class ICacheStore(Interface):
-    """A store of compile results."""
+    """A store of compile results, under one contract: ``tests/contracts/cache_store.py``.
 
-    def get(key: Digest) -> Deferred[bytes | None]:
-        """The entry, or None."""
+    Keys are 64 lower-case hexadecimal digits, which is all that a store may make of them; entries are bytes up to a
+    bound of the store's own. An entry is there whole or not at all. A store may lose any entry at any time, and never
+    answers with another one. Every Deferred fails with StorageError only. Cancelling a get ends the wait.
+    """
 
-    def put(key: Digest, entry: bytes) -> Deferred[None]:
-        """Store an entry whole, or fail with StorageError."""
+    def get(key: str) -> Deferred[bytes | None]:
+        """The entry, or None where there is none; fails when that can't be told."""
+
+    def put(key: str, entry: bytes) -> Deferred[None]:
+        """Store an entry in the place of any earlier one; fails when it could not be stored, or is too large."""
+
+    def delete(key: str) -> Deferred[None]:
+        """Remove an entry; one that isn't there is fine."""
+
+    def close() -> Deferred[None]:
+        """End what was begun and let go of everything; every later call fails. Closing twice is fine."""
 
 
 @frozen
