@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_lazily("doctor", "doctor"))
     jobs = commands.add_parser("jobs", help='print a sensible N for "make -jN" with the cluster as it is')
     jobs.set_defaults(run=_lazily("daemon", "jobs"))
+    _drain(commands)
     _trace(commands)
     return parser
 
@@ -148,6 +149,24 @@ def _invitations(commands: Any) -> None:
     join.set_defaults(run=_lazily("invitations", "join"))
 
 
+def _drain(commands: Any) -> None:
+    drain = commands.add_parser(
+        "drain", help="on the scheduler's machine: let a worker finish its jobs and leave, without its getting more"
+    )
+    drain.add_argument("worker", metavar="WORKER", help="a name, which may be several workers', or a server_id")
+    drain.add_argument("--config", metavar="FILE", help="the scheduler's file")
+    drain.add_argument("--wait", action="store_true", help="return when it has left")
+    drain.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=330.0,
+        metavar="SECONDS",
+        help="the longest that --wait waits (default: 330, the worker's timers.drain_seconds and half a minute)",
+    )
+    drain.add_argument("--json", action="store_true", help="for programs")
+    drain.set_defaults(run=_lazily("drain", "drain"))
+
+
 def _trace(commands: Any) -> None:
     trace = commands.add_parser("trace", help="what became of a job: who was asked, what was sent, how long it took")
     what = trace.add_mutually_exclusive_group(required=True)
@@ -169,3 +188,13 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds

@@ -86,7 +86,7 @@ def _default(row: Row) -> str:
     if row.unit is Unit.SIZE:
         return f'`"{written_size(value)}"`' if value else "`0`"
     if row.unit is Unit.SECONDS:
-        return f'`"{value:g}s"`'
+        return f'`"{value:.12g}s"`'
     if row.unit in {Unit.LIST, Unit.PATHS}:
         return "`[]`"
     if isinstance(value, str):

@@ -325,6 +325,30 @@ class WorkerSettings:
         "worker", "slot_uids", Unit.TEXT, "2000000000-2000065535", "Range of uids that a root worker's jobs run as."
     )
     bwrap: str = key("worker", "bwrap", Unit.TEXT, "bwrap", "The bubblewrap program.")
+    preemption_file: str = key(
+        "worker", "preemption_file", Unit.PATH, "", "Once this path exists the machine is about to go: drain and end."
+    )
+    preemption_url: str = key(
+        "worker",
+        "preemption_url",
+        Unit.TEXT,
+        "",
+        "An http:// URL that says so by status 200 and a body other than FALSE or NONE; 404: stay. See commands.md.",
+    )
+    preemption_headers: tuple[str, ...] = key(
+        "worker", "preemption_headers", Unit.LIST, (), 'Headers to ask preemption_url with, "Name: value" each.'
+    )
+    preemption_seconds: float = key(
+        "timers",
+        "preemption_seconds",
+        Unit.SECONDS,
+        5.0,
+        "Between looks at preemption_file and preemption_url.",
+        minimum=0.05,
+    )
+    renew_seconds: float = key(
+        "timers", "renew_seconds", Unit.SECONDS, 30 * 86400.0, "Between new certificates for the same key.", minimum=1.0
+    )
     claim_seconds: float = key(
         "timers", "claim_seconds", Unit.SECONDS, 15.0, "A lease that no client claims ends after this long."
     )

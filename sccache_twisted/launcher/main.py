@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 MYSELF = {b"sccache-twisted", b"sccache"}
-SUBCOMMANDS = {b"cluster", b"doctor", b"invite", b"jobs", b"join", b"token", b"trace"}
+SUBCOMMANDS = {b"cluster", b"doctor", b"drain", b"invite", b"jobs", b"join", b"token", b"trace"}
 GUARD = b"_SCCACHE_TWISTED_RUNNING"
 MARK = b"sccache-twisted launcher"
 WRAPPERS = {b"ccache", b"colorgcc", b"distcc", b"icecc", b"icerun", b"sccache"}

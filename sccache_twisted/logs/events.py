@@ -89,6 +89,20 @@ WORKER_REGISTERED = _event(
 )
 WORKER_LOST = _event("worker_lost", _warn, "{server_id} is lost: {reason}", "reason")
 WORKER_DRAINING = _event("worker_draining", _info, "{server_id} takes no new jobs", "running")
+DRAIN_ORDERED = _event("drain_ordered", _info, "{server_id} is told to leave")
+PREEMPTION_NOTICE = _event(
+    "preemption_notice", _warn, "{server_id} is about to lose its machine: {source} says {said}", "source", "said"
+)
+PREEMPTION_UNKNOWN = _event(
+    "preemption_unknown",
+    _warn,
+    "whether {server_id} is about to lose its machine is not known: {source}: {reason}",
+    "source",
+    "reason",
+)
+CERTIFICATE_RENEWED = _event(
+    "certificate_renewed", _info, "{server_id} shows a new certificate for its key, good until {until}", "until"
+)
 WORKER_LEFT = _event("worker_left", _info, "{server_id} left")
 WORKER_SUSPECT = _event("worker_suspect", _info, "{server_id} did not answer and is asked last: {reason}", "reason")
 

@@ -115,6 +115,7 @@ class Process(service.MultiService):
         self._facts = facts
         self._leave = leave
         self._leaving: Deferred[None] | None = None
+        self._ending = False
         self._log = EventLog.of("sccache_twisted.process", role=options.role)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -148,9 +149,12 @@ class Process(service.MultiService):
         self._reactor.stop()
 
     def end(self, reason: str) -> None:
-        """End in order, with status 0."""
+        """End in order, with status 0. Whoever comes later finds it ending."""
+        if self._ending:
+            return
         self._log.emit(events.STOPPING, reason=reason)
         if self._reactor.running:
+            self._ending = True
             self._reactor.stop()
 
     def _keep_journal(self) -> None:

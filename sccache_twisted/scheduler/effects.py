@@ -64,6 +64,13 @@ class TellWorkerLost:
 
 
 @frozen
+class DrainWorker:
+    """Tell a worker to finish what it runs and leave."""
+
+    server_id: ServerId
+
+
+@frozen
 class Note:
     """Log an event of the vocabulary with its fields."""
 
@@ -73,4 +80,4 @@ class Note:
     fields: dict[str, Any] = field(factory=dict)
 
 
-Effect = AskWorker | Answer | Fail | CancelAt | TellWorkerLost | Note
+Effect = AskWorker | Answer | Fail | CancelAt | TellWorkerLost | DrainWorker | Note

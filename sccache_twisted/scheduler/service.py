@@ -103,6 +103,13 @@ class SchedulerService(service.Service):
         """A page of the requests that wait, the oldest first."""
         return self._core.queued_views(self._reactor.seconds(), offset, limit)
 
+    def order_drain(self, worker: str) -> list[WorkerView]:
+        """Tell the worker of this server_id, or all of this name, to leave; those that were told, none if unknown."""
+        told = {view.server_id for view in self.worker_views() if worker in {view.server_id, view.name}}
+        for server_id in told:
+            self._switchboard.drain(server_id)
+        return [view for view in self.worker_views() if view.server_id in told]
+
     def startService(self) -> None:
         """Listen, or raise ConfigError."""
         self._listener.startService()

@@ -26,6 +26,7 @@ from sccache_twisted.scheduler.effects import (
     AskId,
     AskWorker,
     CancelAt,
+    DrainWorker,
     Effect,
     Fail,
     LinkId,
@@ -109,6 +110,10 @@ class Switchboard:
         self.perform(self.core.clients.allocation_asked(now, ask, link, request))
         return answer
 
+    def drain(self, server_id: ServerId) -> None:
+        """Let a worker finish what it runs and leave."""
+        self.perform(self.core.workers.drain_ordered(self.now(), server_id))
+
     def stop(self) -> Deferred[None]:
         """Give up what is under way; fires when nothing of it is left."""
         if self._timer is not None and self._timer.active():
@@ -144,6 +149,10 @@ class Switchboard:
                 worker = self._workers.get(effect.server_id)
                 if worker is not None:
                     worker.cancel(effect.attempt).addErrback(self._not_told, effect)
+            case DrainWorker():
+                worker = self._workers.get(effect.server_id)
+                if worker is not None:
+                    worker.drain().addErrback(self._not_told, effect)
             case TellWorkerLost():
                 for client in tuple(self._clients.values()):
                     client.worker_lost(effect.server_id).addErrback(self._not_told, effect)

@@ -10,12 +10,22 @@ from sccache_twisted.logs import events
 from sccache_twisted.model import Allocation, AllocationRequest, Beat, Digest, ServerId, Try, WorkerCard
 from sccache_twisted.policy.standing import Standing
 from sccache_twisted.scheduler.alarms import JobDue, WorkerDue
-from sccache_twisted.scheduler.effects import Answer, CancelAt, Effect, JobKey, LinkId, Note, TellWorkerLost
+from sccache_twisted.scheduler.effects import (
+    Answer,
+    CancelAt,
+    DrainWorker,
+    Effect,
+    JobKey,
+    LinkId,
+    Note,
+    TellWorkerLost,
+)
 from sccache_twisted.scheduler.jobs import NOBODY, Asking, Job, Leased, Running
 from sccache_twisted.scheduler.placing import Desk
 from sccache_twisted.scheduler.registry import Worker
 
 _NEVER_SAID = Beat(running=0, load=0.0, free_memory_bytes=0)
+_MOST_ORDERS = 10_000
 
 
 class WorkerFacts:
@@ -23,6 +33,8 @@ class WorkerFacts:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._ordered: dict[ServerId, None] = {}
+        """Workers told to drain that have not said yet that they do, the oldest order first."""
 
     def card(self, server_id: ServerId) -> WorkerCard | None:
         """What a worker that is not lost said of itself."""
@@ -63,6 +75,10 @@ class WorkerFacts:
             worker.heard_at = now
             self._desk.registry.relink(worker, card, link, now)
         self._watch(now, worker)
+        if card.server_id in self._ordered:
+            # The order may have been lost with the older link.
+            self._drain(now, worker, out)
+            out.append(DrainWorker(card.server_id))
         held = {attempt for attempt, _ in jobs}
         for attempt, (key, _) in list(worker.booked.items()) if complete else ():
             job = self._desk.table.get(key)
@@ -133,8 +149,22 @@ class WorkerFacts:
         self._desk.table.move(job, Running(worker.server_id, None))
         self._desk.registry.book(worker, attempt, job.key, 0, now)
 
+    def drain_ordered(self, now: float, server_id: ServerId) -> list[Effect]:
+        """The operator wants a worker to leave: it is not chosen any more, and told so until it says that it drains."""
+        out: list[Effect] = []
+        worker = self._desk.registry.get(server_id)
+        if worker is not None:
+            self._ordered[server_id] = None
+            if len(self._ordered) > _MOST_ORDERS:
+                del self._ordered[next(iter(self._ordered))]
+            out.append(Note(events.DRAIN_ORDERED, None, server_id))
+            self._drain(now, worker, out)
+            out.append(DrainWorker(server_id))
+        return out
+
     def drained(self, now: float, server_id: ServerId) -> list[Effect]:
         """A worker announced that it takes no new jobs."""
+        self._ordered.pop(server_id, None)
         out: list[Effect] = []
         worker = self._desk.registry.get(server_id)
         if worker is not None:

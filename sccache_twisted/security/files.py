@@ -9,6 +9,9 @@ from pathlib import Path
 
 from sccache_twisted.errors import ConfigError, StorageError
 
+CONTROL_FILE = "control.token"
+"""In a scheduler's state directory: who can read it may give that scheduler orders. New at every start."""
+
 
 def write_secret(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> bool:
     """Write a file whole, mode 0600, atomically and durably; raises StorageError.

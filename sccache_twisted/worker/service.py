@@ -49,13 +49,12 @@ from sccache_twisted.wire.locators import WorkerLocator
 from sccache_twisted.worker.executor import Executor
 from sccache_twisted.worker.health import beat_of
 from sccache_twisted.worker.jobs import JobBounds, Jobs
+from sccache_twisted.worker.preemption import preemption_service
 from sccache_twisted.worker.server import ServerBounds, WorkerSite
 from sccache_twisted.worker.slots import Slots
 from sccache_twisted.worker.threads import Threads
 from sccache_twisted.worker.turns import Turns
 from sccache_twisted.worker.workshop import OpenWorkshop, machine_memory, open_workshop, slots_of
-
-_RENEW_SECONDS = 30 * 86400.0
 
 _log = Logger(namespace="sccache_twisted.worker")
 
@@ -71,8 +70,9 @@ class _Told:
 class WorkerService(service.Service):
     """A worker. Making one opens its stores and claims its uids; raises ConfigError, SandboxFailed or WorkerStorage.
 
-    ``startService`` raises ConfigError for a taken port. ``on_drained`` is called when a drain that a scheduler ordered
-    has ended; :meth:`drain` does not call it. ``stopService`` kills what runs, and fires when nothing is left.
+    ``startService`` raises ConfigError for a taken port. ``on_drained`` is called once, when a drain that a scheduler
+    ordered or a preemption notice asked for has ended; :meth:`drain` does not call it. ``stopService`` kills what runs,
+    and fires when nothing is left.
     """
 
     def __init__(
@@ -105,7 +105,9 @@ class WorkerService(service.Service):
             raise ConfigError(f"worker.public: {error}.") from error
         token = read_token(settings.token, settings.token_file)
         self._told: list[_Told] = []
+        self._preemption = preemption_service(reactor, settings, lambda _source, _said: self.leave(), self._log)
         self._draining: Deferred[None] | None = None
+        self._leaving: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
         self._open: OpenWorkshop = open_workshop(settings)
         shop = self._open.workshop
@@ -143,7 +145,7 @@ class WorkerService(service.Service):
             self._loop(self.jobs.time_passed, min(1.0, settings.claim_seconds / 4)),
             # Sooner than promised: a frame has a way to go.
             self._loop(self.jobs.show_progress, settings.progress_seconds * 0.75),
-            self._loop(self._renew, _RENEW_SECONDS),
+            self._loop(self._renew, settings.renew_seconds),
         ]
 
     @property
@@ -176,6 +178,7 @@ class WorkerService(service.Service):
             loop.start(seconds, now=False).addErrback(self._loop_failed)
         for link in self._links:
             link.startService()
+        self._preemption.startService()
 
     def drain(self) -> Deferred[None]:
         """Take no new jobs, let the running ones finish for ``drain_seconds``, leave the schedulers.
@@ -187,6 +190,20 @@ class WorkerService(service.Service):
             self._draining = Deferred.fromCoroutine(self._drain())
 
         return _after(self._draining)
+
+    def drain_ordered(self) -> None:
+        """A scheduler wants us to leave."""
+        self._log.emit(events.DRAIN_ORDERED)
+        self.leave()
+
+    def leave(self) -> None:
+        """Drain, and say so to ``on_drained``; once, however often and by whom it is wanted."""
+        if self._leaving is None:
+            # A drain that failed is over too: a worker that takes nothing and never ends would serve nobody.
+            self._leaving = self.drain().addErrback(self._drain_failed).addCallback(lambda _: self._on_drained())
+
+    def _drain_failed(self, failure: Failure) -> None:
+        _log.failure("draining failed by a defect", failure)
 
     async def _drain(self) -> None:
         ended = self.jobs.drain()
@@ -223,6 +240,7 @@ class WorkerService(service.Service):
         return _after(self._stopping)
 
     async def _stop(self) -> None:
+        await maybeDeferred(self._preemption.stopService)
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
@@ -312,10 +330,7 @@ class WorkerService(service.Service):
         self._identity = self._identity.renew(self._now())
         if self._tls is not None:
             self._tls.show(self._identity)
-
-    def drain_ordered(self) -> None:
-        """A scheduler wants us to leave."""
-        self.drain().addCallback(lambda _: self._on_drained())
+        self._log.emit(events.CERTIFICATE_RENEWED, until=self._identity.chain[0].not_valid_after_utc.isoformat())
 
 
 def _after(work: Deferred[None]) -> Deferred[None]:
