@@ -98,9 +98,7 @@ class Upload:
         elif self._held:
             piece, self._held, self._held_size = b"".join(self._held), [], 0
             self._step(lambda: self._unpack(piece))
-            if self._paused:
-                self._paused = False
-                self._request.pause(paused=False)
+            self._go_on()
         elif self._complete:
             self._step(self._finish)
 
@@ -122,7 +120,14 @@ class Upload:
             error = WorkerFault(f"the worker failed to store the toolchain ({type(error).__name__})")
         self._error = error
         self._held = []
+        # Twisted answers behind the body, so its rest has to come, although nobody wants it.
+        self._go_on()
         self._work()
+
+    def _go_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._request.pause(paused=False)
 
     # --- in a thread, one at a time -----------------------------------------------------------------
 

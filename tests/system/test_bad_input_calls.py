@@ -189,27 +189,30 @@ def test_a_full_disk_below_the_clients_cache(cluster, client):
 @NEEDS_ROOT
 def test_a_full_disk_below_a_workers_stores(cluster):
     """A worker without room refuses the toolchain with a sentence and keeps no part of it; another runs the job."""
-    with tiny_disk(cluster.directory / "workers" / "tiny", "8m") as disk:
+    # The bystander has its slot before the tiny worker comes, which could not serve it.
+    with (
+        tiny_disk(cluster.directory / "workers" / "tiny", "8m") as disk,
+        bystander(cluster),
+        Client(tables_of(cluster)) as client,
+    ):
         cluster.add("tiny")
         try:
-            with bystander(cluster), Client(tables_of(cluster)) as client:
-                for number in range(8):
-                    (client.work / f"f{number}.c").write_text(f"int f{number}(void) {{ return {number}; }}\n")
-                makefile = "all: $(patsubst %.c,%.o,$(wildcard f*.c))\n"
-                (client.work / "Makefile").write_text(makefile)
-                cc = f"CC={shlex.quote(str(PROGRAM))} gcc"
-                # All slots of the good workers are wanted at once, so the tiny one is asked too.
-                made = finish(["make", "-j8", cc], env=client.env, cwd=client.work)
-                assert (made.status, made.stderr) == (0, "")
-                stats = client.stats()
-                assert stats["local_compiles"] == {}
-                assert sum(stats["dist_compiles"].values()) == 8
-                assert "tiny" not in stats["dist_compiles"]
-                failed = [event for event in client.events("job_failed") if event["server_id"].startswith("tiny-")]
-                assert failed, "the tiny worker was never asked"
-                assert {event["code"] for event in failed} == {"worker_storage"}
-                assert "cannot be stored: the disk is full." in failed[0]["sentence"]
-                assert "Traceback" not in client.log()
+            for number in range(8):
+                (client.work / f"f{number}.c").write_text(f"int f{number}(void) {{ return {number}; }}\n")
+            (client.work / "Makefile").write_text("all: $(patsubst %.c,%.o,$(wildcard f*.c))\n")
+            cc = f"CC={shlex.quote(str(PROGRAM))} gcc"
+            # All slots of the good workers are wanted at once, so the tiny one is asked too.
+            made = finish(["make", "-j8", cc], env=client.env, cwd=client.work)
+            assert (made.status, made.stderr) == (0, "")
+            stats = client.stats()
+            assert stats["local_compiles"] == {}
+            assert sum(stats["dist_compiles"].values()) == 8
+            assert "tiny" not in stats["dist_compiles"]
+            failed = [event for event in client.events("job_failed") if event["server_id"].startswith("tiny-")]
+            assert failed, "the tiny worker was never asked"
+            assert {event["code"] for event in failed} == {"worker_storage"}
+            assert "cannot be stored: the disk is full." in failed[0]["sentence"]
+            assert "Traceback" not in client.log()
             refused = [event for event in cluster.log_events("tiny") if event.get("event") == "toolchain_refused"]
             assert refused
             assert not any("traceback" in event for event in cluster.log_events("tiny"))
