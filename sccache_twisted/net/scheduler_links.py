@@ -158,5 +158,6 @@ class SchedulerLinks(service.MultiService):
             return SchedulerUnavailable("No scheduler is configured.")
         trouble = self.refused() or next((link.trouble for link in self._links if link.trouble is not None), None)
         if trouble is None:
-            return SchedulerUnavailable(f"The scheduler at {self._links[0].address.address} has not answered yet.")
+            who = self._links[0].address.address
+            return SchedulerUnavailable(f"The scheduler at {who} did not answer within {self._grace:g} s.")
         return SchedulerUnavailable(trouble.explained())

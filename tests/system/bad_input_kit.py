@@ -34,8 +34,8 @@ from sccache_twisted.wire import scheduling as messages
 
 SECONDS = 60
 TWISTD = Path(sys.executable).parent / "twistd"
-QUICK = {"scheduler_grace_seconds": 0.3, "connect_seconds": 0.5}
-"""Timers of a client that shall not wait long for what does not come."""
+QUICK = {"scheduler_grace_seconds": 0.8, "connect_seconds": 0.5}
+"""Timers of a client that shall not wait long for what does not come, but long enough to know why it does not."""
 SOURCE = "int answer(int x) { return x + 42; }\n"
 
 
