@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,10 +17,13 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from namespaces import Site
 
 SLOTS = len(os.sched_getaffinity(0))
 TICK = os.sysconf("SC_CLK_TCK")
@@ -27,12 +31,16 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Way:
-    """One way to compile: what stands before the compiler, in which environment, and whose CPU is the client's."""
+    """One way to compile: what stands before the compiler, in which environment, and whose CPU is the client's.
+
+    ``workers`` are the processes that offer slots, where they are known.
+    """
 
     name: str
     prefix: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     client_pids: list[int] = field(default_factory=list)
+    workers: list[int] = field(default_factory=list)
 
     def daemon_cpu(self) -> float:
         """CPU seconds that the client's daemons have used, their ended children included."""
@@ -101,21 +109,24 @@ def plain(_directory: Path) -> Iterator[Way]:
     yield Way("plain")
 
 
-class _Ours(Way):
+class Counted(Way):
+    """A way with a daemon that counts, in sccache's shape."""
+
     def remote(self) -> int | None:
+        """By ``dist_compiles``, which has a number for each worker."""
         return sum(self.stats()["dist_compiles"].values())
 
-    def stats(self) -> dict[str, dict[str, int]]:
-        """Our counters."""
+    def stats(self) -> dict[str, Any]:
+        """The counters of ``--show-stats``."""
         text = subprocess.run(
             [*self.prefix, "--show-stats", "--stats-format", "json"], env=self.env, check=True, capture_output=True
         ).stdout
-        stats: dict[str, dict[str, int]] = json.loads(text)["stats"]
+        stats: dict[str, Any] = json.loads(text)["stats"]
         return stats
 
 
 @contextmanager
-def ours(directory: Path, workers: int = 1, slots: int = SLOTS) -> Iterator[_Ours]:
+def ours(directory: Path, workers: int = 1, slots: int = SLOTS) -> Iterator[Counted]:
     """sccache-twisted: an embedded cluster with TLS, tokens and sandbox, as it starts by default."""
     launcher = str(Path(sys.executable).with_name("sccache-twisted"))
     cluster = ["--dir", str(directory)]
@@ -126,7 +137,7 @@ def ours(directory: Path, workers: int = 1, slots: int = SLOTS) -> Iterator[_Our
     )
     uds = str(directory / "daemon.sock")
     env = dict(os.environ, SCCACHE_CONF=str(directory / "client.toml"), SCCACHE_SERVER_UDS=uds)
-    way = _Ours("sccache-twisted", [launcher], env)
+    way = Counted("sccache-twisted", [launcher], env)
     try:
         subprocess.run([launcher, "--start-server"], env=env, check=True, stdout=subprocess.DEVNULL)
         with socket.socket(socket.AF_UNIX) as daemon:
@@ -139,66 +150,68 @@ def ours(directory: Path, workers: int = 1, slots: int = SLOTS) -> Iterator[_Our
         subprocess.run([launcher, "cluster", "stop", *cluster], check=True, stdout=subprocess.DEVNULL)
 
 
-class _Sccache(Way):
-    def remote(self) -> int | None:
-        text = subprocess.run(
-            [*self.prefix, "--show-stats", "--stats-format", "json"], env=self.env, check=True, capture_output=True
-        ).stdout
-        return sum(json.loads(text)["stats"]["dist_compiles"].values())
-
-
 @contextmanager
-def sccache_dist(directory: Path, programs: Path, workers: int = 1) -> Iterator[_Sccache]:
-    """sccache-dist with its scheduler, bubblewrap workers (each offers all cores) and a fresh disk cache."""
+def sccache_dist(directory: Path, programs: Path, sites: Sequence[Site] = (Site(), Site())) -> Iterator[Counted]:
+    """sccache-dist with a fresh disk cache: scheduler and client at the first site, a worker at each other one.
+
+    A worker offers all cores and builds with bubblewrap in an overlay, which takes root.
+    """
     directory.mkdir(parents=True)
     env = dict(os.environ, SCCACHE_NO_DAEMON="1", SCCACHE_DIST_LOG="info")
-    port = free_port()
+    hub, port = sites[0], free_port()
     auth = 'type = "token"\ntoken = "benchmark"\n'
     scheduler = directory / "scheduler.conf"
-    scheduler.write_text(f'public_addr = "127.0.0.1:{port}"\n[client_auth]\n{auth}[server_auth]\n{auth}')
-    for name in [scheduler, *(directory / f"worker{n}.conf" for n in range(workers))]:
-        if name is not scheduler:
-            bwrap = shutil.which("bwrap")
-            name.write_text(
-                f'cache_dir = "{directory}/{name.stem}/toolchains"\npublic_addr = "127.0.0.1:{free_port()}"\n'
-                f'scheduler_url = "http://127.0.0.1:{port}"\n[builder]\ntype = "overlay"\n'
-                f'build_dir = "{directory}/{name.stem}/build"\nbwrap_path = "{bwrap}"\n[scheduler_auth]\n{auth}'
-            )
+    public = f"{hub.address}:{port}"
+    scheduler.write_text(f'public_addr = "{public}"\n[client_auth]\n{auth}[server_auth]\n{auth}')
     client = directory / "client.toml"
     client.write_text(
-        f'[dist]\nscheduler_url = "http://127.0.0.1:{port}"\ntoolchains = []\ncache_dir = "{directory}/client"\n'
+        f'[dist]\nscheduler_url = "http://{public}"\ntoolchains = []\ncache_dir = "{directory}/client"\n'
         f'[dist.auth]\n{auth}[cache.disk]\ndir = "{directory}/cache"\n'
     )
     dist = str(programs / "sccache-dist")
     own = dict(os.environ, SCCACHE_CONF=str(client), SCCACHE_SERVER_UDS=str(directory / "s"), SCCACHE_RECACHE="1")
-    way = _Sccache("sccache-dist 0.16", [str(programs / "sccache")], own)
+    way = Counted("sccache-dist 0.16", [str(programs / "sccache")], own)
     with ExitStack() as stack:
-        stack.enter_context(
-            background([dist, "scheduler", "--config", str(scheduler)], directory / "scheduler.log", env=env)
-        )
-        wait_for("sccache-dist's scheduler", lambda: _listens(port))
-        for number in range(workers):
+
+        def start(site: Site, config: Path, role: str) -> int:
+            argv = [*site.enter, dist, role, "--config", str(config)]
+            return stack.enter_context(background(argv, config.with_suffix(".log"), env=env)).pid
+
+        pid = start(hub, scheduler, "scheduler")
+        wait_for("sccache-dist's scheduler", lambda: listens(pid, port))
+        for number, site in enumerate(sites[1:]):
             config = directory / f"worker{number}.conf"
-            (directory / config.stem).mkdir()
-            stack.enter_context(
-                background([dist, "server", "--config", str(config)], directory / f"{config.stem}.log", env=env)
+            place = config.with_suffix("")
+            place.mkdir()
+            config.write_text(
+                f'cache_dir = "{place}/toolchains"\npublic_addr = "{site.address}:{free_port()}"\n'
+                f'scheduler_url = "http://{public}"\n[builder]\ntype = "overlay"\n'
+                f'build_dir = "{place}/build"\nbwrap_path = "{shutil.which("bwrap")}"\n[scheduler_auth]\n{auth}'
             )
+            way.workers.append(start(site, config, "server"))
         server_env = dict(own, SCCACHE_START_SERVER="1", SCCACHE_NO_DAEMON="1")
-        daemon = stack.enter_context(background([str(programs / "sccache")], directory / "client.log", env=server_env))
-        way.client_pids = [daemon.pid]
+        argv = [*hub.enter, str(programs / "sccache")]
+        way.client_pids = [stack.enter_context(background(argv, directory / "client.log", env=server_env)).pid]
         wait_for("sccache's daemon", (directory / "s").exists)
-        wait_for("sccache-dist's workers", lambda: f'"num_servers":{workers}' in _dist_status(way))
+        wait_for("sccache-dist's workers", lambda: servers(way) == len(way.workers))
         yield way
 
 
-def _dist_status(way: Way) -> str:
+def servers(way: Way) -> int:
+    """How many workers the scheduler of a way knows, by its ``--dist-status``; 0 without a scheduler."""
     run = subprocess.run([*way.prefix, "--dist-status"], env=way.env, capture_output=True, text=True, check=False)
-    return run.stdout.replace(" ", "")
+    found = re.search(r'"num_servers": *(\d+)', run.stdout)
+    return int(found[1]) if found else 0
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def listens(pid: int, port: int) -> bool:
+    """Whether something listens on a TCP port in the network of a process (proc(5), ``net/tcp``)."""
+    try:
+        lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()
+    except OSError:
+        return False
+    rows = [line.split() for line in lines[1:]]
+    return any(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
 
 
 @contextmanager
@@ -214,5 +227,5 @@ def distcc(directory: Path, workers: int = 1) -> Iterator[Way]:
             argv += ["--port", str(port), "--jobs", str(SLOTS), "--log-file", str(directory / f"{port}.log")]
             stack.enter_context(background(argv, directory / "distccd.log"))
         for port in ports:
-            wait_for("distccd", lambda port=port: _listens(port))
+            wait_for("distccd", lambda port=port: listens(os.getpid(), port))
         yield Way("distcc 3.4", ["distcc"], env)
