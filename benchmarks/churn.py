@@ -27,8 +27,9 @@ How each number is obtained, alike for both tools:
   waits up to 20 minutes for a worker's answer, so this limit is what it is shown with where a worker is silent;
 * equal: every object that is there has the same bytes as the plain compiler's.
 
-With ``--runs`` the figures are medians, and the plain build is made once a run. Needs root: for namespaces, and for sccache-dist's sandbox. Whatever our own
-line has in "local" or "failed" is a bug of ours; ``--logs DIR`` keeps the logs and journals to look at.
+With ``--runs`` the figures are medians, and the plain build is made once a run. Needs root: for namespaces, and for
+sccache-dist's sandbox. Whatever our own line has in "local" or "failed" is a bug of ours; ``--logs DIR`` keeps the logs
+and journals to look at.
 """
 
 from __future__ import annotations
