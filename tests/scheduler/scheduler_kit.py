@@ -78,6 +78,7 @@ class Worker:
     slots: int = 2
     memory: int = 0
     was_cancelled: Deferred = field(factory=Deferred)
+    drains: int = 0
 
     def assign(self, order):
         self.orders.append(order)
@@ -93,6 +94,7 @@ class Worker:
         return succeed(None)
 
     def drain(self):
+        self.drains += 1
         return succeed(None)
 
     @property

@@ -255,6 +255,40 @@ def test_a_draining_worker_gets_nothing_more():
     assert scheduler.state(leaving) is None
 
 
+def test_a_worker_that_is_told_to_leave_is_not_asked_from_then_on(events):
+    """The order counts before the worker answers it; it is told, and keeps what it runs."""
+    scheduler = Scheduler()
+    leaving = scheduler.join("a")
+    client = scheduler.client()
+    client.allocate(request(1))
+    scheduler.switchboard.drain(leaving.server_id)
+    assert scheduler.state(leaving) is WorkerState.DRAINING
+    assert leaving.drains == 1
+    assert isinstance(result(client.allocate(request(2))), NoWorkers)
+    assert leaving.orders[0].attempt == job(1)
+    assert leaving.cancelled == []
+    assert scheduler.core.figures().running == 1
+    scheduler.switchboard.drain(identity("nobody").server_id)
+    told = [event["server_id"] for event in events if event["event"] == "drain_ordered"]
+    assert told == [leaving.server_id]
+
+
+def test_an_order_outlives_the_link_it_was_given_over():
+    """A worker that never heard it is told again when it comes back, given up or not; once it answers, no more."""
+    scheduler = Scheduler()
+    leaving = scheduler.join("a", slots=1)
+    scheduler.switchboard.drain(leaving.server_id)
+    leaving.avatar.link_lost()
+    assert scheduler.state(leaving) is None
+    scheduler.rejoin(leaving)
+    assert leaving.drains == 2
+    assert isinstance(result(scheduler.client().allocate(request(1))), NoWorkers)
+    leaving.avatar.draining()
+    scheduler.rejoin(leaving)
+    assert leaving.drains == 2
+    assert scheduler.state(leaving) is WorkerState.DRAINING
+
+
 def test_a_silent_worker_that_drains_gets_nothing():
     """The word by which a silent worker says that it leaves is no reason to ask it first."""
     scheduler = Scheduler()

@@ -96,6 +96,7 @@ def test_a_newer_link_of_the_same_worker_replaces_the_older():
         older.heartbeat(Beat(0, 0.0, 0), (), ())
     older.link_lost()
     assert scheduler.state(renewed) is WorkerState.ALIVE
+    assert scheduler.core.workers.card(renewed.server_id).certificate == renewed.identity.certificate
     assert scheduler.core.figures().running == 1
     scheduler.client().cancel(job(1))
     assert renewed.cancelled == [job(1)]

@@ -39,7 +39,7 @@ from sccache_twisted.model import (
     WorkerCard,
 )
 from sccache_twisted.scheduler.core import SchedulerCore
-from sccache_twisted.scheduler.effects import Answer, AskWorker, CancelAt, Fail, TellWorkerLost
+from sccache_twisted.scheduler.effects import Answer, AskWorker, CancelAt, DrainWorker, Fail, TellWorkerLost
 from sccache_twisted.scheduler.jobs import Placed, Queued
 from sccache_twisted.scheduler.placing import CoreLimits
 
@@ -54,6 +54,7 @@ class ModelWorker:
     link: int | None
     draining: bool = False
     silent: bool = False
+    ordered: bool = False
     held: set = field(factory=set)
 
 
@@ -218,7 +219,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if forget and worker.held:
             worker.held.discard(min(worker.held, key=str))
         jobs = [(attempt, JobPhase.RUNNING) for attempt in sorted(worker.held, key=str)]
-        self.do(self.core.workers.registered(self.now, worker.link, worker.card, jobs))
+        effects = self.core.workers.registered(self.now, worker.link, worker.card, jobs)
+        self.do(effects)
+        assert (DrainWorker(worker.card.server_id) in effects) is worker.ordered, "an order is lost with its link"
 
     @rule(data=st.data())
     def unlink(self, data):
@@ -237,8 +240,18 @@ class SchedulerMachine(RuleBasedStateMachine):
     def drain(self, data):
         worker = self.some_worker(data, lambda worker: worker.link is not None)
         if worker is not None:
-            worker.draining, worker.silent = True, False
+            worker.draining, worker.silent, worker.ordered = True, False, False
             self.do(self.core.workers.drained(self.now, worker.card.server_id))
+
+    @rule(data=st.data())
+    def order_to_drain(self, data):
+        """The worker hears it at once, or with its next link."""
+        worker = self.some_worker(data)
+        if worker is not None:
+            worker.draining = worker.ordered = True
+            effects = self.core.workers.drain_ordered(self.now, worker.card.server_id)
+            self.do(effects)
+            assert DrainWorker(worker.card.server_id) in effects
 
     @rule(
         data=st.data(),

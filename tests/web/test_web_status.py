@@ -27,10 +27,20 @@ WORKER = WorkerView(
 )
 
 
+TOKEN = "the control token"
+
+
 class Shown:
-    """A scheduler with one worker and a long queue."""
+    """A scheduler with one worker and a long queue; ``ordered`` are the drains that it was asked for."""
 
     uptime = 93784.5
+
+    def __init__(self):
+        self.ordered = []
+
+    def order_drain(self, worker):
+        self.ordered.append(worker)
+        return [WORKER] if worker == "a" else []
 
     def figures(self):
         return ClusterFigures(1, 4, 3, 5000)
@@ -46,8 +56,13 @@ class Shown:
 
 
 @pytest.fixture
-def http():
-    return StubTreq(StatusPages(Shown()).resource())
+def shown():
+    return Shown()
+
+
+@pytest.fixture
+def http(shown):
+    return StubTreq(StatusPages(shown, TOKEN).resource())
 
 
 @pytest_twisted.ensureDeferred
@@ -141,3 +156,70 @@ async def test_unknown_pages_and_methods_get_sentences(http):
     response = await http.head("http://scheduler/status")
     assert response.code == 200
     assert await response.text() == ""
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_shows_the_control_token_drains_a_worker(http, shown):
+    """The order is passed on, and answered with whom it reached and how much they still run."""
+    response = await http.post("http://scheduler/workers/a/drain", headers=bearer(TOKEN))
+    assert response.code == 202
+    assert await response.json() == {"draining": [{"name": "a", "server_id": "a-0123456789abcdef", "running": 3}]}
+    assert shown.ordered == ["a"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer("another token"),
+        bearer(""),
+        {"Authorization": TOKEN},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Cookie": f"token={TOKEN}"},
+    ],
+)
+@pytest.mark.parametrize("worker", ["a", "nobody"])
+@pytest_twisted.ensureDeferred
+async def test_without_the_token_nothing_is_ordered_nor_told(http, shown, headers, worker):
+    """A wrong or absent token is 401 with a sentence, whether there is such a worker or not."""
+    response = await http.post(f"http://scheduler/workers/{worker}/drain", headers=headers)
+    assert response.code == 401
+    assert response.headers.getRawHeaders("www-authenticate") == ["Bearer"]
+    text = await response.text()
+    assert "sccache-twisted drain" in text
+    assert TOKEN not in text
+    assert shown.ordered == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unknown_worker_is_answered_with_the_known(http):
+    """404 names those that there are; a name is quoted, whatever is in it."""
+    response = await http.post("http://scheduler/workers/b%0Ac%20%3Cb%3E/drain", headers=bearer(TOKEN))
+    assert response.code == 404
+    assert await response.text() == "There is no worker 'b\\nc <b>'; there are a.\n"
+    assert response.headers.getRawHeaders("content-type") == ["text/plain; charset=utf-8"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_insecure_scheduler_takes_no_orders(shown):
+    """Without identities everybody could give them."""
+    http = StubTreq(StatusPages(shown, None).resource())
+    for headers in ({}, bearer(""), bearer("None")):
+        response = await http.post("http://scheduler/workers/a/drain", headers=headers)
+        assert response.code == 403
+        assert "insecure" in await response.text()
+    assert shown.ordered == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_order_is_no_page(http, shown):
+    """Reading its address orders nothing, and says what would."""
+    response = await http.get("http://scheduler/workers/a/drain", headers=bearer(TOKEN))
+    assert response.code == 405
+    assert response.headers.getRawHeaders("allow") == ["POST"]
+    assert "POST" in await response.text()
+    assert shown.ordered == []

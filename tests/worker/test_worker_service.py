@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import ssl
 import subprocess
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 import pytest_twisted
 import zstandard
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 from worker_confinement_kit import body, processes, until
 from worker_kit import ENV, action_of, digest_of, open_directory, program_in, tiny_tar
 
@@ -34,6 +36,7 @@ from sccache_twisted.model import Address, Allocation, DirectoryInput, JobId, Tr
 from sccache_twisted.net.agent import WorkerAgent
 from sccache_twisted.net.dialing import tcp
 from sccache_twisted.security.book import CertificateBook
+from sccache_twisted.security.pins import spki_pin
 from sccache_twisted.toolchains.archive import END
 from sccache_twisted.worker.service import WorkerService
 
@@ -359,6 +362,33 @@ async def test_blobs_that_the_worker_lost_are_asked_for(served, c_job, shop):
                 client.worker.jobs._blobs.drop(entry.digest)
         result = await client.run(client.lease(toolchain.digest), action, shop.blobs)
         assert result.outputs[0].data == local
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_renewed_certificate_breaks_nothing(served, shop, reactor):
+    """Renewed under way, the certificate is another for the same key: old connections and new ones both serve jobs.
+
+    Whoever was handed the first certificate, and no newer one, is right with it: its key is what counts.
+    """
+    action = program_in(shop, body("return 0;"), name="renewal-probe")
+    async with served(renew_seconds=0.05) as client:
+        first = client.worker._identity.certificate
+        await send_tiny_toolchain(client, shop, action)
+        kept = attrs.evolve(client.lease(action.toolchain), certificate=first)
+        assert (await client.run(kept, action, shop.blobs)).exit_code == 0
+        await until(reactor, lambda: client.worker._identity.certificate != first)
+        shown = await deferToThread(ssl.get_server_certificate, ("127.0.0.1", client.worker.port))
+        shown = ssl.PEM_cert_to_DER_cert(shown)
+        assert shown != first
+        assert spki_pin(shown) == spki_pin(first)
+        pooled = attrs.evolve(client.lease(action.toolchain), certificate=first)
+        assert (await client.run(pooled, action, shop.blobs)).exit_code == 0
+        stranger = Client(reactor, client.worker)
+        try:
+            fresh = attrs.evolve(client.lease(action.toolchain), certificate=first)
+            assert (await stranger.run(fresh, action, shop.blobs)).exit_code == 0
+        finally:
+            await stranger.connections.close()
 
 
 async def send_tiny_toolchain(client, shop, action):
