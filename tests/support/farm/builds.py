@@ -1,0 +1,111 @@
+"""Builds that must not notice what happens to the farm: none local, none failed, none twice, every object equal."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from support import jobs
+from support.cluster import wait_for
+from support.farm.roles import Client, Event, Worker
+from support.small import SmallTree, running, slow_tree
+from support.trees import Side, differences, snapshot
+
+BUILD_SECONDS = 240.0
+TRANSPORT = {"connection_failed", "silence"}
+
+
+def seeds(few: int = 1, many: int = 20) -> list[ParameterSet]:
+    """Seeds for a case: a few in ``make test``, many in ``make test-full``."""
+    return [pytest.param(seed, marks=() if seed < few else (pytest.mark.full,)) for seed in range(many)]
+
+
+class Build:
+    """A make that runs, or has ended."""
+
+    def __init__(self, yard: "Yard", client: Client, make: object, before: object) -> None:
+        self._yard = yard
+        self._client = client
+        self._make = make
+        self._before = before
+        self._since = client.mark()
+
+    def events(self, *names: str) -> list[Event]:
+        """What the client logged since the build began."""
+        return self._client.events(*names, since=self._since)
+
+    def running(self, server_id: str | None = None) -> dict[jobs.Attempt, Event]:
+        """The attempts whose compiler runs, on this worker or on any."""
+        return jobs.running(self.events(), server_id)
+
+    def wait_for_done(self, count: int) -> None:
+        """Wait until this many jobs are done."""
+        wait_for(lambda: self._still(len(self.events("job_done")) >= count), f"{count} jobs are done", BUILD_SECONDS)
+
+    def wait_for_running(self, worker: Worker) -> None:
+        """Wait until the worker runs a job of this build that has just begun."""
+        server_id = worker.server_id
+        seen = set(self.running(server_id))
+        wait_for(
+            lambda: self._still(bool(set(self.running(server_id)) - seen)), f"{worker.name} begins a job", BUILD_SECONDS
+        )
+
+    def _still(self, fact: bool) -> bool:
+        assert fact or self._make.poll() is None, "the build ended before what was waited for"
+        return fact
+
+    def finish(self, kept: Path) -> dict[str, Event]:
+        """Wait for its end; each job's one and only job_done.
+
+        Asserts that it succeeded without a word of the launcher's, that nothing was compiled here, that every unit was
+        done exactly once, and that every file is the compiler's own.
+        """
+        said = self._make.communicate(timeout=BUILD_SECONDS)[0].decode("utf-8", "replace")
+        assert self._make.returncode == 0, said
+        assert "sccache-twisted:" not in said
+        assert self.events("job_local") == []
+        done = self.events("job_done")
+        assert Counter(event["job_id"] for event in done).most_common(1)[0][1] == 1
+        assert sorted(event["label"].rpartition("/")[2] for event in done) == sorted(self._yard.tree.units)
+        found = self._yard.tree.aside(self._before, kept)
+        assert differences(self._yard.plain, found) == []
+        return {event["job_id"]: event for event in done}
+
+
+class Yard:
+    """A tree of slow units, and what the compiler alone makes of it.
+
+    ``spins``: 100,000 take the compiler about half a second.
+    """
+
+    def __init__(self, directory: Path, units: int, spins: int) -> None:
+        self.tree: SmallTree = slow_tree(directory / "tree", units)
+        self._spins = f"SPINS={spins}"
+        self.plain: Side = self.tree.build_aside(directory / "plain", "-j4", self._spins)
+
+    @contextlib.contextmanager
+    def build(self, client: Client, parallel: int = 8) -> Iterator[Build]:
+        """A make of the tree by this client, killed with the block if it still runs."""
+        before = snapshot(self.tree.root)
+        compiler = f"CXX={' '.join(client.launcher)} g++"
+        with running(self.tree.make(f"-j{parallel}", compiler, self._spins, env=client.env)) as make:
+            try:
+                yield Build(self, client, make, before)
+            finally:
+                for name in self.tree.left:
+                    (self.tree.root / name).unlink()
+
+
+def struck(build: Build, hit: dict[jobs.Attempt, Event], codes: set[str]) -> dict[jobs.Attempt, Event]:
+    """Of the attempts that were hit, those that failed by it; there is at least one, and each has a later success."""
+    failed = jobs.attempts(build.events(), "job_failed")
+    found = {attempt: failed[attempt] for attempt in hit if attempt in failed}
+    assert found, "what was meant to be hit had ended before"
+    assert {event["code"] for event in found.values()} <= codes
+    done = {event["job_id"]: event for event in build.events("job_done")}
+    for job_id, attempt in found:
+        assert done[job_id]["attempt"] > attempt
+    return found
