@@ -93,6 +93,18 @@ class StorageError(SccacheTwistedError):
     code = "storage"
 
 
+class StorageTimeout(StorageError):
+    """A store did not answer in time."""
+
+    code = "storage_timeout"
+
+
+class EntryTooLarge(StorageError):
+    """An entry is larger than a store takes."""
+
+    code = "entry_too_large"
+
+
 class InternalError(SccacheTwistedError):
     """A defect in sccache-twisted."""
 

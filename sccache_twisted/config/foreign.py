@@ -14,7 +14,16 @@ FOREIGN: dict[str, str] = {
     "dist.rewrite_includes_only": "sources travel as they are, with the files that they include; remove it",
     "server_startup_timeout_ms": "the launcher waits as long as the daemon needs to start; remove it",
     "basedirs": "results depend on the paths they were compiled under; remove it",
-    "cache": "nothing is cached on this machine yet, only distributed; remove the table",
+    "cache.disk": "nothing is cached on this machine yet, only in remote stores; remove the table",
+    "cache.redis.cluster_endpoints": "one server holds the entries; write cache.redis.endpoint",
+    "cache.gcs": "Google's storage speaks S3's language too; write cache.s3 with "
+    'endpoint = "https://storage.googleapis.com" and HMAC keys',
+    "cache.oss": "Alibaba's storage speaks S3's language too; write cache.s3 with its endpoint and "
+    "enable_virtual_host_style = true",
+    "cache.cos": "Tencent's storage speaks S3's language too; write cache.s3 with its endpoint and "
+    "enable_virtual_host_style = true",
+    "cache.azure": "there is no Azure back end; write cache.s3, cache.redis, cache.webdav or cache.memcached",
+    "cache.gha": "there is no GitHub Actions back end; write cache.s3, cache.redis, cache.webdav or cache.memcached",
     "scheduler_url": "write worker.schedulers, a list",
     "scheduler_auth": "write worker.token_file",
     "bind_address": 'write worker.listen, a Twisted endpoint such as "tcp:10501"',

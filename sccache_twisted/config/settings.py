@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from sccache_twisted.config.keys import Unit, key
+from sccache_twisted.config.remote_stores import StoreSettings
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -211,6 +212,7 @@ class ClientSettings:
     first_guess_bytes: int = key(
         "dist", "first_guess_bytes", Unit.SIZE, 512 * MIB, "Expected memory of a source that was never compiled before."
     )
+    stores: StoreSettings = StoreSettings()  # noqa: RUF009 - it is frozen
     links: LinkTimers = LinkTimers()
     log: LogSettings = LogSettings()
 

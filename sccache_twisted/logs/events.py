@@ -117,6 +117,25 @@ TOOLCHAIN_REFUSED = _event(
 TOOLCHAIN_DROPPED = _event("toolchain_dropped", _info, "toolchain {toolchain} dropped: {reason}", "toolchain", "reason")
 BLOB_CORRUPT = _event("blob_corrupt", _warn, "blob {digest} was damaged and is dropped", "digest")
 
+# --- the cache's remote stores --------------------------------------------------------------------
+
+STORE_LEFT_ALONE = _event(
+    "store_left_alone",
+    _warn,
+    "{store} keeps failing and is left alone for {operation}: {sentence}",
+    "store",
+    "operation",
+    "sentence",
+)
+STORE_BACK = _event("store_back", _info, "{store} is back for {operation}", "store", "operation")
+BAD_SIGNATURE = _event(
+    "bad_signature",
+    _warn,
+    "{store} holds an entry that is not signed with our key, and is not used: {key}",
+    "store",
+    "key",
+)
+
 # --- links ----------------------------------------------------------------------------------------
 
 LINK_UP = _event("link_up", _info, "link with {peer} is up", "peer", "role")

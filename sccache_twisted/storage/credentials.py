@@ -1,0 +1,96 @@
+"""Who we are to Amazon: found by botocore wherever it looks, in a thread, since it reads files and asks servers.
+
+Environment, profile, container and instance credentials, roles: whatever botocore's own chain knows. They are found at
+the first request, renewed before they end, and looked for again when the store refuses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from sccache_twisted.errors import StorageError
+
+
+@frozen
+class Signer:
+    """Signs requests as one identity, or not at all without ``held``; ``region`` is where the bucket is."""
+
+    region: str
+    held: Any = field(default=None, repr=False)
+    frozen: Any = field(default=None, repr=False)
+
+    @property
+    def due(self) -> bool:
+        """Whether the credentials are about to end."""
+        needed = getattr(self.held, "refresh_needed", None)
+        return bool(needed is not None and needed())
+
+    def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """``headers`` and those of the signature (SigV4, the body included)."""
+        if self.frozen is None:
+            return dict(headers)
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        request = AWSRequest(method=method, url=url, headers=dict(headers), data=body)
+        S3SigV4Auth(self.frozen, "s3", self.region).add_auth(request)
+        return dict(request.headers.items())
+
+
+class Credentials:
+    """Finds the signer; many who ask at once wait for one search."""
+
+    def __init__(self, reactor: Any, region: str, *, anonymous: bool) -> None:
+        self._reactor = reactor
+        self._region = region
+        self._signer = Signer(region) if anonymous else None
+        self._anonymous = anonymous
+        self._searching = False
+        self._waiting: list[Deferred[Signer]] = []
+
+    def signer(self) -> Deferred[Signer]:
+        """The signer; StorageError when there are no credentials. Cancelling ends the wait, not the search."""
+        if self._signer is not None and not self._signer.due:
+            return succeed(self._signer)
+        waiter: Deferred[Signer] = Deferred(self._waiting.remove)
+        self._waiting.append(waiter)
+        if not self._searching:
+            self._searching = True
+            deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._find).addBoth(self._found)
+        return waiter
+
+    def forget(self) -> None:
+        """They were refused: look again the next time."""
+        if not self._anonymous:
+            self._signer = None
+
+    def _find(self) -> Signer:
+        # Importing botocore alone takes a tenth of a second.
+        from botocore.session import Session
+
+        held = Session().get_credentials()
+        if held is None:
+            raise StorageError(
+                "There are no credentials for S3: neither in the environment, nor in ~/.aws, nor from this instance. "
+                "For a public bucket set cache.s3.no_credentials."
+            )
+        found = Signer(self._region, held, held.get_frozen_credentials())
+        # What signing imports, it imports here and not at the first signature, which the reactor makes.
+        found.sign("GET", "http://localhost/", {}, b"")
+        return found
+
+    def _found(self, result: Signer | Failure) -> None:
+        self._searching = False
+        if isinstance(result, Failure) and not result.check(StorageError):
+            result = Failure(StorageError(f"The credentials for S3 can't be had: {result.getErrorMessage()}."))
+        if not isinstance(result, Failure):
+            self._signer = result
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            (waiter.errback if isinstance(result, Failure) else waiter.callback)(result)  # type: ignore[arg-type]

@@ -1,0 +1,154 @@
+"""Several stores as one: the fastest first, each level filled from the slower ones below it.
+
+Knows order, who may be read and written, and when storing has failed. Refuses to know what a store is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sccache_twisted.errors import StorageError
+from sccache_twisted.interfaces import ICacheStore
+from sccache_twisted.storage.measured import LevelFigures
+
+
+class WriteErrors(str, Enum):
+    """Which level's failure makes storing fail; sccache's ``write_error_policy``."""
+
+    IGNORE = "ignore"
+    L0 = "l0"
+    ALL = "all"
+
+
+@frozen
+class Level:
+    """A store and what may be done with it."""
+
+    store: ICacheStore
+    figures: LevelFigures
+    readable: bool = True
+    writable: bool = True
+
+
+@implementer(ICacheStore)
+class Levels:
+    """``levels`` in order. A level that fails is a miss as long as a later one answers with a hit."""
+
+    def __init__(self, levels: Sequence[Level], write_errors: WriteErrors = WriteErrors.L0) -> None:
+        self._levels = tuple(levels)
+        self._write_errors = write_errors
+        self._backfills: set[Deferred[None]] = set()
+        self._closed = False
+
+    @property
+    def figures(self) -> tuple[LevelFigures, ...]:
+        """Every level's, in order."""
+        return tuple(level.figures for level in self._levels)
+
+    def get(self, key: str) -> Deferred[bytes | None]:
+        """See ICacheStore; fails when no level has the entry and one could not tell."""
+        return Deferred.fromCoroutine(self._get(key))
+
+    def put(self, key: str, entry: bytes) -> Deferred[None]:
+        """See ICacheStore: into every level that may be written, at once."""
+        return Deferred.fromCoroutine(self._put(key, entry))
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See ICacheStore: from every level that may be written."""
+        return Deferred.fromCoroutine(self._delete(key))
+
+    def close(self) -> Deferred[None]:
+        """See ICacheStore. What is being copied between levels is finished first, within those levels' own bounds."""
+        self._closed = True
+        return Deferred.fromCoroutine(self._close())
+
+    async def _get(self, key: str) -> bytes | None:
+        self._check()
+        problem: StorageError | None = None
+        for number, level in enumerate(self._levels):
+            if not level.readable:
+                continue
+            try:
+                found = await level.store.get(key)
+            except StorageError as failure:
+                problem = problem or failure
+                continue
+            if found is not None:
+                self._backfill(key, found, number)
+                return found
+        if problem is not None:
+            raise problem
+        return None
+
+    async def _put(self, key: str, entry: bytes) -> None:
+        self._check()
+        problems = await self._everywhere(lambda level: level.store.put(key, entry))
+        fatal = {
+            WriteErrors.IGNORE: (),
+            WriteErrors.L0: problems[:1] if self._levels[0].writable else (),
+            WriteErrors.ALL: problems,
+        }[self._write_errors]
+        for problem in fatal:
+            if problem is not None:
+                raise problem
+
+    async def _delete(self, key: str) -> None:
+        self._check()
+        for problem in await self._everywhere(lambda level: level.store.delete(key)):
+            if problem is not None:
+                raise problem
+
+    async def _everywhere(self, what: Callable[[Level], Deferred[None]]) -> list[StorageError | None]:
+        """Do it at once in every writable level; each one's problem, or None, in order."""
+        doing = [what(level) for level in self._levels if level.writable]
+        try:
+            return await gatherResults([each.addCallbacks(_fine, _storage_problem) for each in doing])
+        except CancelledError:
+            for each in doing:
+                each.cancel()
+            raise
+
+    def _backfill(self, key: str, entry: bytes, source: int) -> None:
+        for level in self._levels[:source]:
+            if level.writable and level.readable and not self._closed:
+                self._levels[source].figures.backfills_from += 1
+                copying = Deferred.fromCoroutine(_copy(level, key, entry))
+                self._backfills.add(copying)
+                copying.addCallback(_forget, self._backfills, copying)
+
+    async def _close(self) -> None:
+        await DeferredList(list(self._backfills))
+        await gatherResults([level.store.close() for level in self._levels], consumeErrors=True)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StorageError("The cache is closed.")
+
+
+async def _copy(level: Level, key: str, entry: bytes) -> None:
+    try:
+        await level.store.put(key, entry)
+    except StorageError:
+        # Counted by the level that did not take it; nobody waits for a copy.
+        return
+    level.figures.backfills_to += 1
+
+
+def _forget(_: None, pending: set[Deferred[None]], done: Deferred[None]) -> None:
+    pending.discard(done)
+
+
+def _fine(_: None) -> None:
+    return None
+
+
+def _storage_problem(failure: Failure) -> StorageError:
+    failure.trap(StorageError)
+    problem: StorageError = failure.value  # type: ignore[assignment]  # just judged
+    return problem
