@@ -55,7 +55,7 @@ class Farm:
         self._timers = timers
         self._ends = contextlib.ExitStack()
         self._roles: dict[str, Role] = {}
-        self._urls: list[str] = []
+        self.urls: list[str] = []
         self.schedulers: list[Scheduler] = []
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ class Farm:
             (home / TOKENS_FILE).chmod(0o600)
         port = 10600 + 10 * number
         identity = SchedulerIdentity.load_or_create(str(home), ["localhost", HUB_ADDRESS], time.time())
-        self._urls.append(f"tls://{HUB_ADDRESS}:{port}?pin={identity.pin}")
+        self.urls.append(f"tls://{HUB_ADDRESS}:{port}?pin={identity.pin}")
         listens = {"listen": f"tcp:{port}", "http": f"tcp:{port + 1}:interface=127.0.0.1", "state_dir": str(home)}
         tables = {"scheduler": listens, "timers": self._timers["scheduler"]}
         made = Scheduler("scheduler", name, self.network.hub, home, tables, clean_environment())
@@ -117,7 +117,7 @@ class Farm:
             more = dict(tables or {})
             own = {
                 "name": name,
-                "schedulers": self._urls,
+                "schedulers": self.urls,
                 "token_file": str(self.directory / "worker.token"),
                 "listen": f"tcp:{WORKER_PORT}",
                 "slots": slots,
@@ -157,7 +157,7 @@ class Farm:
         if client is None:
             home = self.directory / name
             more = dict(tables or {})
-            dist = {"schedulers": self._urls, "cache_dir": str(self.directory / "toolchains"), **more.pop("dist", {})}
+            dist = {"schedulers": self.urls, "cache_dir": str(self.directory / "toolchains"), **more.pop("dist", {})}
             timers = {**self._timers["client"], **more.pop("timers", {})}
             auth = {"token_file": str(self.directory / "client.token")}
             environment = clean_environment(

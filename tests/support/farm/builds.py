@@ -1,8 +1,10 @@
 """Builds that must not notice what happens to the farm: none local, none failed, none twice, every object equal."""
 
 import contextlib
+import os
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from _pytest.mark import ParameterSet
 from support import jobs
 from support.cluster import wait_for
 from support.farm.roles import Client, Event, Worker
+from support.processes import compilers_below
 from support.small import SmallTree, running, slow_tree
 from support.trees import Side, differences, snapshot
 
@@ -26,12 +29,12 @@ def seeds(few: int = 1, many: int = 20) -> list[ParameterSet]:
 class Build:
     """A make that runs, or has ended."""
 
-    def __init__(self, yard: "Yard", client: Client, make: object, before: object) -> None:
+    def __init__(self, yard: "Yard", client: Client, make: object, before: object, since: int) -> None:
         self._yard = yard
         self._client = client
         self._make = make
         self._before = before
-        self._since = client.mark()
+        self._since = since
 
     def events(self, *names: str) -> list[Event]:
         """What the client logged since the build began."""
@@ -89,14 +92,43 @@ class Yard:
     @contextlib.contextmanager
     def build(self, client: Client, parallel: int = 8) -> Iterator[Build]:
         """A make of the tree by this client, killed with the block if it still runs."""
-        before = snapshot(self.tree.root)
+        before, since = snapshot(self.tree.root), client.mark()
         compiler = f"CXX={' '.join(client.launcher)} g++"
         with running(self.tree.make(f"-j{parallel}", compiler, self._spins, env=client.env)) as make:
             try:
-                yield Build(self, client, make, before)
+                yield Build(self, client, make, before, since)
             finally:
                 for name in self.tree.left:
                     (self.tree.root / name).unlink()
+
+
+@contextlib.contextmanager
+def standing_still(workers: Sequence[Worker]) -> Iterator[None]:
+    """Every slot of these workers holds a compiler that is stopped for as long as the block lasts."""
+    with contextlib.ExitStack() as stopped:
+        held: dict[int, set[int]] = {worker.pid: set() for worker in workers}
+
+        def all_held() -> bool:
+            for worker in workers:
+                for pid in {process.pid for process in compilers_below(worker.pid)} - held[worker.pid]:
+                    # It may end before it is stopped; then its slot will soon have another one.
+                    with contextlib.suppress(ProcessLookupError):
+                        handle = os.pidfd_open(pid)
+                        stopped.callback(os.close, handle)
+                        signal.pidfd_send_signal(handle, signal.SIGSTOP)
+                        stopped.callback(_resume, handle)
+                        held[worker.pid].add(pid)
+                held[worker.pid] &= {process.pid for process in compilers_below(worker.pid)}
+            return all(len(held[worker.pid]) == worker.slots for worker in workers)
+
+        wait_for(all_held, "every slot holds a compiler", 60)
+        yield
+
+
+def _resume(handle: int) -> None:
+    # Its worker may have been killed, and it with it.
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGCONT)
 
 
 def struck(build: Build, hit: dict[jobs.Attempt, Event], codes: set[str]) -> dict[jobs.Attempt, Event]:
