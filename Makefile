@@ -1,13 +1,14 @@
 # make demo       three workers on this machine, a C++ tree compiled through them, one worker killed on the way
 # make test       what a change must pass: real compilers, real sandboxes, real processes
 # make test-full  the whole matrices, whole trees and long counts
+# make chaos      builds under random faults: make chaos SECONDS=120 SEED=7 (as root)
 # make lint       style, format, types, and the walls between rooms
 # make docs       docs/configuration.md and the bounds in docs/security.md, out of the table of keys
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-full lint docs format clean
+.PHONY: demo test test-full chaos lint docs format clean
 
 demo: .venv/.run
 	@$(BIN)/python examples/demo.py $(ARGS)
@@ -17,6 +18,9 @@ test: .venv/.tests
 
 test-full: .venv/.tests
 	$(BIN)/python -m pytest -q $(ARGS)
+
+chaos: .venv/.tests
+	@PYTHONPATH=tests $(BIN)/python -m support.farm.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 lint: .venv/.tests
 	$(BIN)/ruff check .
