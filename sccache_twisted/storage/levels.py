@@ -10,7 +10,6 @@ from enum import Enum
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
@@ -107,12 +106,21 @@ class Levels:
     async def _everywhere(self, what: Callable[[Level], Deferred[None]]) -> list[StorageError | None]:
         """Do it at once in every writable level; each one's problem, or None, in order."""
         doing = [what(level) for level in self._levels if level.writable]
+        problems: list[StorageError | None] = []
         try:
-            return await gatherResults([each.addCallbacks(_fine, _storage_problem) for each in doing])
+            for each in doing:
+                try:
+                    await each
+                except StorageError as problem:
+                    problems.append(problem)
+                else:
+                    problems.append(None)
         except CancelledError:
             for each in doing:
+                each.addErrback(lambda failure: failure.trap(CancelledError, StorageError))
                 each.cancel()
             raise
+        return problems
 
     def _backfill(self, key: str, entry: bytes, source: int) -> None:
         for level in self._levels[:source]:
@@ -142,13 +150,3 @@ async def _copy(level: Level, key: str, entry: bytes) -> None:
 
 def _forget(_: None, pending: set[Deferred[None]], done: Deferred[None]) -> None:
     pending.discard(done)
-
-
-def _fine(_: None) -> None:
-    return None
-
-
-def _storage_problem(failure: Failure) -> StorageError:
-    failure.trap(StorageError)
-    problem: StorageError = failure.value  # type: ignore[assignment]  # just judged
-    return problem
