@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 from zope.interface import Attribute, Interface
+
+from sccache_twisted.model import Transfers
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -94,6 +96,7 @@ class AttemptReport:
     reason: str = ""
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    transfers: Transfers = field(factory=Transfers)
 
 
 @frozen
@@ -134,6 +137,9 @@ class ISchedulerForClients(Interface):
 
     def report(report: AttemptReport) -> Deferred[None]:
         """Tell how an attempt ended."""
+
+    def stayed_local(reason: str, count: int) -> Deferred[None]:
+        """Tell how many compilations were not distributed, for one reason of the documented set."""
 
     def cancel(attempt: Try) -> Deferred[None]:
         """Give up an attempt, wherever it is."""
@@ -208,6 +214,12 @@ class IProgress(Interface):
     def phase_changed(phase: str) -> None:
         """The attempt is now in ``phase``: a JobPhase's value, or ``waiting_toolchain``."""
 
+    def sent(size: int) -> None:
+        """A request of ``size`` bytes, the action and its inputs, is on its way."""
+
+    def received(size: int, seconds: float) -> None:
+        """An answer of ``size`` bytes is complete; ``seconds`` from its last frame's first byte to the last."""
+
 
 class IWorkerConnection(Interface):
     """The data plane as a client sees it."""
@@ -219,8 +231,8 @@ class IWorkerConnection(Interface):
         ConnectionFailed, PinMismatch, and the other errors of the failure table.
         """
 
-    def upload_toolchain(allocation: Allocation, digest: Digest, archive: str) -> Deferred[None]:
-        """Send the packaged toolchain at path ``archive``; at once if the worker got it meanwhile."""
+    def upload_toolchain(allocation: Allocation, digest: Digest, archive: str) -> Deferred[int]:
+        """Send the packaged toolchain at path ``archive``; the bytes sent, 0 if another sends it or it is there."""
 
     def worker_lost(server_id: ServerId) -> None:
         """Forget its certificate, connections and known blobs; fail what runs there with ConnectionFailed."""
@@ -252,6 +264,9 @@ class IDispatcher(Interface):
         ``archive`` gives the packaged toolchain's path when it is needed. Fails with FellBack (client room)
         when the job is to be compiled locally. Cancelling the Deferred cancels the job everywhere.
         """
+
+    def stayed_local(reason: str) -> None:
+        """A compilation runs on the client's machine after all, or was never to be distributed: for the figures."""
 
 
 class ICacheStore(Interface):

@@ -65,12 +65,16 @@ class WholeBody:
 class FrameBody:
     """A stream of frames: ``between`` takes those that may come any number of times, the other one ends it."""
 
-    def __init__(self, max_frame: int, between: Callable[[bytes, bytes], bool]) -> None:
+    def __init__(self, max_frame: int, between: Callable[[bytes, bytes], bool], now: Callable[[], float]) -> None:
         self.last: tuple[bytes, bytes] | None = None
         """The frame that ended the stream: kind and payload."""
         self.size = 0
+        self.seconds = 0.0
+        """From the first byte of that frame to its last."""
         self._decoder = FrameDecoder(max_frame)
         self._between = between
+        self._now = now
+        self._began: float | None = None
 
     def received(self, data: bytes) -> None:
         """See Receiver."""
@@ -82,6 +86,10 @@ class FrameBody:
                 raise Malformed("The worker goes on after the end of its answer.")
             if not self._between(kind, payload):
                 self.last = (kind, payload)
+                self.seconds = 0.0 if self._began is None else self._now() - self._began
+            self._began = None
+        if self._decoder.pending and self._began is None:
+            self._began = self._now()
 
     def complete(self) -> None:
         """See Receiver."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,7 @@ from sccache_twisted.model import (
     JobFigures,
     RunsLocally,
     ServerId,
+    Transfers,
     Try,
     mint_job_id,
 )
@@ -112,6 +114,7 @@ class Dispatcher:
         self._turns = DeferredSemaphore(settings.max_jobs)
         self._jobs: set[Deferred[Any]] = set()
         self._farewells: set[Deferred[None]] = set()
+        self._local: Counter[str] = Counter()
 
     def dispatch(
         self, action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str
@@ -140,8 +143,11 @@ class Dispatcher:
         running.addBoth(ended)
         return answer
 
-    def tell(self, what: str, message: Callable[[ISchedulerForClients], Deferred[None]]) -> None:
-        """Tell the scheduler something that nobody waits for; a scheduler that can't be told will find out."""
+    def tell(self, what: str, message: Callable[[ISchedulerForClients], Deferred[None]]) -> Deferred[None]:
+        """Tell the scheduler something that nobody waits for; a scheduler that can't be told will find out.
+
+        Fires when it was told, or could not be.
+        """
         telling: Deferred[None] = self.link.scheduler().addCallback(message)
         telling.addTimeout(_FAREWELL_SECONDS, self.clock)
         self._farewells.add(telling)
@@ -151,7 +157,19 @@ class Dispatcher:
             if isinstance(outcome, Failure):
                 self.log.log.debug("{what} could not be told: {reason}", what=what, reason=outcome.getErrorMessage())
 
-        telling.addBoth(told)
+        return telling.addBoth(told)
+
+    def stayed_local(self, reason: str) -> None:
+        """See IDispatcher. What can't be told in an outage is told with the next one."""
+        self._local[reason] += 1
+        counts, self._local = self._local, Counter()
+
+        def report(scheduler: ISchedulerForClients) -> Deferred[None]:
+            told = [scheduler.stayed_local(word, count) for word, count in counts.items()]
+            counts.clear()
+            return gatherResults(told).addCallback(lambda _: None)
+
+        self.tell("what stayed local", report).addBoth(lambda _: self._local.update(counts))
 
     async def stop(self) -> None:
         """Cancel every job; wait, not for long, until the scheduler has been told."""
@@ -193,6 +211,7 @@ class _Job:
         self._queued_since = self._began
         self._queue_seconds = 0.0
         self._upload_seconds = 0.0
+        self._moved = Transfers()
         self._server_id: ServerId | None = None
         self._allocating = False
         self._was_running = False
@@ -209,11 +228,20 @@ class _Job:
             self._was_running = True
             self._emit(events.JOB_RUNNING)
 
+    def sent(self, size: int) -> None:
+        """See IProgress."""
+        self._moved = evolve(self._moved, sent_bytes=self._moved.sent_bytes + size)
+
+    def received(self, size: int, seconds: float) -> None:
+        """See IProgress."""
+        self._moved = evolve(self._moved, received_bytes=self._moved.received_bytes + size, download_seconds=seconds)
+
     # --- allocation ---
 
     def _allocate(self) -> Deferred[Allocation]:
         dispatcher = self._dispatcher
         self._server_id = None
+        self._moved = Transfers()
         self._was_running = False
         self._allocating = False
         self._asked = dispatcher.clock.seconds()
@@ -278,8 +306,11 @@ class _Job:
         # Whether it really travels for this job is known, and logged, below: another may be sending it already.
         clock = self._dispatcher.clock
         began = clock.seconds()
-        await self._dispatcher.workers.upload_toolchain(allocation, self._action.toolchain, self._archive())
-        self._upload_seconds += clock.seconds() - began
+        size = await self._dispatcher.workers.upload_toolchain(allocation, self._action.toolchain, self._archive())
+        seconds = clock.seconds() - began
+        self._upload_seconds += seconds
+        if size:
+            self._moved = evolve(self._moved, toolchain_bytes=size, upload_seconds=seconds)
 
     def _done(self, allocation: Allocation, result: ActionResult, seconds: float) -> RemoteRun:
         dispatcher = self._dispatcher
@@ -299,6 +330,8 @@ class _Job:
             queue_seconds=self._queue_seconds,
             upload_seconds=self._upload_seconds,
             run_seconds=seconds,
+            sent_bytes=self._moved.sent_bytes,
+            received_bytes=self._moved.received_bytes,
         )
         return RemoteRun(result, figures)
 
@@ -373,7 +406,7 @@ class _Job:
 
     def _report(self, outcome: Outcome, reason: str, seconds: float = 0.0, peak: int = 0) -> None:
         assert self._server_id is not None, "only an attempt that was allocated is reported"  # noqa: S101 - our own order
-        report = AttemptReport(self._attempt, outcome, self._server_id, reason, seconds, peak)
+        report = AttemptReport(self._attempt, outcome, self._server_id, reason, seconds, peak, self._moved)
         self._dispatcher.tell("how an attempt ended", lambda scheduler: scheduler.report(report))
 
     def _emit(self, event: events.Event, **fields: Any) -> None:

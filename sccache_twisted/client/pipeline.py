@@ -282,6 +282,8 @@ class Pipeline:
         attempt: Try | None = None,
     ) -> None:
         self.statistics.local_compiles[local.reason] += 1
+        if self._dispatcher is not None:
+            self._dispatcher.stayed_local(local.reason)
         server_id = None
         if remote is not None:
             attempt = _try_of(remote)

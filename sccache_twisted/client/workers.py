@@ -83,7 +83,7 @@ class WorkerConnections:
         """See IWorkerConnection. ``blobs`` is read in a thread when much is to be sent."""
         return self._owned(allocation, self._run(allocation, action, blobs, progress))
 
-    def upload_toolchain(self, allocation: Allocation, digest: Digest, archive: str) -> Deferred[None]:
+    def upload_toolchain(self, allocation: Allocation, digest: Digest, archive: str) -> Deferred[int]:
         """See IWorkerConnection.
 
         The worker gives the turn to one of all who ask; for the others this returns at once, and the answer to their
@@ -162,6 +162,7 @@ class WorkerConnections:
                 count=len(send),
                 bytes=len(body),
             )
+        progress.sent(len(body))
         talk = self._conversation(allocation)
 
         def between(kind: bytes, payload: bytes) -> bool:
@@ -175,10 +176,11 @@ class WorkerConnections:
                 progress.phase_changed(told.phase)
             return True
 
-        frames = FrameBody(MAX_RESULT_BYTES, between)
+        frames = FrameBody(MAX_RESULT_BYTES, between, self._reactor.seconds)
         headers = self._headers(allocation, JOB_TYPE)
         producer = PiecewiseBody.of_bytes(body, talk.moved)
         await talk.ask("POST", job_path(allocation.attempt), headers, producer, frames)
+        progress.received(frames.size, frames.seconds)
         kind, payload = frames.last or (b"", b"")
         try:
             answer = await self._in_thread_if(len(payload), decode_answer, kind, payload, MAX_RESULT_BYTES)
@@ -203,10 +205,10 @@ class WorkerConnections:
 
     # --- toolchains ---------------------------------------------------------------------------------
 
-    async def _upload(self, allocation: Allocation, digest: Digest, archive: str) -> None:
+    async def _upload(self, allocation: Allocation, digest: Digest, archive: str) -> int:
         turn = await self._judged_by_newest_key(allocation, self._ask_turn, digest)
         if turn != "yours":
-            return
+            return 0
         began = self._reactor.seconds()
         talk = self._conversation(allocation)
         try:
@@ -225,6 +227,7 @@ class WorkerConnections:
             bytes=body.length,
             seconds=self._reactor.seconds() - began,
         )
+        return body.length
 
     async def _ask_turn(self, allocation: Allocation, digest: Digest) -> str:
         answer = WholeBody()

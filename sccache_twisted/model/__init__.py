@@ -27,7 +27,7 @@ from sccache_twisted.model.compilation import (
     ParsedCommand,
     ToolchainKey,
 )
-from sccache_twisted.model.figures import JobFigures, RunsLocally
+from sccache_twisted.model.figures import JobFigures, RunsLocally, Transfers
 from sccache_twisted.model.identity import (
     SERVER_DOMAIN,
     ClientId,
@@ -74,6 +74,7 @@ __all__ = [
     "RunsLocally",
     "ServerId",
     "ToolchainKey",
+    "Transfers",
     "Try",
     "WorkerCard",
     "mint_job_id",

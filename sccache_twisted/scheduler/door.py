@@ -122,6 +122,11 @@ class ClientAvatar:
         self._switchboard.perform(self._clients.attempt_reported(now, self._client_id, report))
         return succeed(None)
 
+    def stayed_local(self, reason: str, count: int) -> Deferred[None]:
+        """See ISchedulerForClients."""
+        self._switchboard.metrics.stayed_local(reason, count)
+        return succeed(None)
+
     def cancel(self, attempt: Try) -> Deferred[None]:
         """See ISchedulerForClients."""
         now = self._switchboard.now()

@@ -17,7 +17,7 @@
    ``E``: sentence.
 
 2. **client and scheduler**: AMP over TLS, one lasting link a daemon: ``Hello``, ``AllocateJob``, ``ReportJob``,
-   ``CancelJob``, ``ClusterStatus``, ``Ping``; the scheduler says ``WorkerLost`` and ``Ping``. The façade provides
+   ``ReportLocal``, ``CancelJob``, ``ClusterStatus``, ``Ping``; the scheduler says ``WorkerLost`` and ``Ping``. The façade provides
    ``ISchedulerForClients``, the other direction ``IClientPeer``.
 
 3. **worker and scheduler**: AMP over TLS, one lasting link, dialled by the worker: ``Hello``, ``Register``,

@@ -114,7 +114,16 @@ class SchedulerForClients:
             reason=report.reason,
             seconds=report.seconds,
             peak=report.peak_memory_bytes,
+            toolchain=report.transfers.toolchain_bytes,
+            upload=report.transfers.upload_seconds,
+            sent=report.transfers.sent_bytes,
+            received=report.transfers.received_bytes,
+            download=report.transfers.download_seconds,
         )
+
+    def stayed_local(self, reason: str, count: int) -> Deferred[None]:
+        """See ISchedulerForClients."""
+        return _tell(self.call, messages.ReportLocal, reason=reason, count=count)
 
     def cancel(self, attempt: Try) -> Deferred[None]:
         """See ISchedulerForClients."""

@@ -26,7 +26,7 @@ from sccache_twisted.interfaces import (
     Registration,
     Role,
 )
-from sccache_twisted.model import Allocation, AllocationRequest, Beat, ClientId, ClusterFigures, WorkerCard
+from sccache_twisted.model import Allocation, AllocationRequest, Beat, ClientId, ClusterFigures, Transfers, WorkerCard
 from sccache_twisted.wire import scheduling as messages
 from sccache_twisted.wire.boundary import Call, answering, hearing
 from sccache_twisted.wire.facades import ClientPeer, WorkerPeer
@@ -184,7 +184,19 @@ class SchedulerLocator(Pinged):
     @messages.ReportJob.responder
     @hearing
     def report(
-        self, job: str, attempt: int, outcome: str, server: str, reason: str, seconds: float, peak: int
+        self,
+        job: str,
+        attempt: int,
+        outcome: str,
+        server: str,
+        reason: str,
+        seconds: float,
+        peak: int,
+        toolchain: int,
+        upload: float,
+        sent: int,
+        received: int,
+        download: float,
     ) -> Deferred[None]:
         """Decode ReportJob."""
         return self._as_client().report(
@@ -195,8 +207,15 @@ class SchedulerLocator(Pinged):
                 reason=reason[:64],
                 seconds=seconds,
                 peak_memory_bytes=peak,
+                transfers=Transfers(toolchain, upload, sent, received, download),
             )
         )
+
+    @messages.ReportLocal.responder
+    @hearing
+    def stayed_local(self, reason: str, count: int) -> Deferred[None]:
+        """Decode ReportLocal."""
+        return self._as_client().stayed_local(reason[:64], count)
 
     @messages.CancelJob.responder
     @answering

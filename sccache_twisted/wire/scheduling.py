@@ -95,7 +95,18 @@ class ReportJob(Tell):
         (b"reason", amp.Unicode()),
         (b"seconds", amp.Float()),
         (b"peak", amp.Integer()),
+        (b"toolchain", amp.Integer()),
+        (b"upload", amp.Float()),
+        (b"sent", amp.Integer()),
+        (b"received", amp.Integer()),
+        (b"download", amp.Float()),
     ]
+
+
+class ReportLocal(Tell):
+    """Tell how many compilations were not distributed, for one reason."""
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"reason", amp.Unicode()), (b"count", amp.Integer())]
 
 
 class CancelJob(Ask):

@@ -37,6 +37,10 @@ class World:
         self.spoil: Callable[[ActionResult], ActionResult] = lambda result: result
         self.before: Callable[[], None] = lambda: None
         self.failure: Exception | None = None
+        self.local: list[str] = []
+
+    def stayed_local(self, reason: str) -> None:
+        self.local.append(reason)
 
     def dispatch(
         self, action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str

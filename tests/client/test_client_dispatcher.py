@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,7 @@ from sccache_twisted.model import (
     Digest,
     RunFigures,
     ServerId,
+    Transfers,
     Try,
     mint_server_id,
 )
@@ -70,6 +72,7 @@ class Scheduler:
         self.asked: list[AllocationRequest] = []
         self.reports: list[AttemptReport] = []
         self.cancelled: list[Try] = []
+        self.local: Counter[str] = Counter()
         self.outage: Exception | None = None
 
     def scheduler(self) -> Deferred[Any]:
@@ -92,6 +95,10 @@ class Scheduler:
         self.reports.append(report)
         return succeed(None)
 
+    def stayed_local(self, reason: str, count: int) -> Deferred[None]:
+        self.local[reason] += count
+        return succeed(None)
+
     def cancel(self, attempt: Try) -> Deferred[None]:
         self.cancelled.append(attempt)
         return succeed(None)
@@ -104,6 +111,8 @@ class Scheduler:
 class Workers:
     """Runs jobs to the outcomes that it is given, in turn; the last one for ever. ``running`` is reported first."""
 
+    toolchain_bytes = 5000
+
     def __init__(self, *outcomes: Any, running: bool = True) -> None:
         self.outcomes = list(outcomes)
         self.running = running
@@ -113,15 +122,19 @@ class Workers:
     def run(self, allocation: Allocation, action: Action, blobs: IBlobSource, progress: Any) -> Deferred[ActionResult]:
         self.ran.append((allocation.server_id, action))
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        progress.sent(100)
         if self.running:
             progress.phase_changed("running")
         if isinstance(outcome, Deferred):
             return outcome
-        return fail(outcome) if isinstance(outcome, Exception) else succeed(outcome)
+        if isinstance(outcome, Exception):
+            return fail(outcome)
+        progress.received(30, 0.25)
+        return succeed(outcome)
 
-    def upload_toolchain(self, allocation: Allocation, digest: Digest, archive: str) -> Deferred[None]:
+    def upload_toolchain(self, allocation: Allocation, digest: Digest, archive: str) -> Deferred[int]:
         self.uploads.append(allocation.server_id)
-        return succeed(None)
+        return succeed(self.toolchain_bytes)
 
     def worker_lost(self, server_id: ServerId) -> None:
         raise AssertionError("the dispatcher says nothing of the kind")
@@ -180,6 +193,30 @@ def test_upload_first() -> None:
     bench = Bench(Scheduler((server(1), False)), Workers(GOOD))
     assert bench.outcome().result == GOOD
     assert bench.workers.uploads == [server(1)]
+
+
+def test_what_moved_is_reported() -> None:
+    """Each attempt's report tells the bytes of its toolchain, inputs and result; a failed one's as far as it came."""
+    bench = Bench(Scheduler((server(1), False), server(2)), Workers(ConnectionFailed(), GOOD))
+    run = bench.outcome()
+    failed, done = bench.scheduler.reports
+    assert failed.transfers == Transfers(toolchain_bytes=5000, sent_bytes=100)
+    assert done.transfers == Transfers(sent_bytes=100, received_bytes=30, download_seconds=0.25)
+    assert (run.figures.sent_bytes, run.figures.received_bytes) == (100, 30)
+
+
+def test_what_stays_local_is_told_when_somebody_hears_it() -> None:
+    """In an outage the counts are kept, and told with the next one; none is told twice."""
+    bench = Bench(Scheduler(server(1)), Workers(GOOD))
+    bench.scheduler.outage = SchedulerUnavailable()
+    for reason in ("time_macros", "no_scheduler", "no_scheduler"):
+        bench.dispatcher.stayed_local(reason)
+    assert not bench.scheduler.local
+    bench.scheduler.outage = None
+    bench.dispatcher.stayed_local("time_macros")
+    assert bench.scheduler.local == {"time_macros": 2, "no_scheduler": 2}
+    bench.dispatcher.stayed_local("killed")
+    assert bench.scheduler.local == {"time_macros": 2, "no_scheduler": 2, "killed": 1}
 
 
 def test_toolchain_evicted() -> None:

@@ -214,6 +214,7 @@ async def test_fell_back(tmp_path: Path, bench: Bench, failure: Exception, kind:
     decision = await bench.decide(["gcc", "-c", "a.c"], sources(tmp_path))
     assert isinstance(decision, kind)
     assert dict(bench.statistics.local_compiles) == ({reason: 1} if reason else {})
+    assert bench.world.local == ([reason] if reason else [])
     if isinstance(decision, Answered):
         assert decision.status == 1
         assert b"nobody" in decision.stderr
@@ -227,6 +228,8 @@ async def test_time_macros(tmp_path: Path, bench: Bench) -> None:
     decision = await bench.decide(["gcc", "-c", "t.c"], tmp_path)
     assert isinstance(decision, RunHere)
     assert decision.reason == "time_macros"
+    assert bench.world is not None
+    assert bench.world.local == ["time_macros"]
     fixed = await bench.decide(["gcc", "-c", "t.c"], tmp_path, env_of(SOURCE_DATE_EPOCH="1"))
     assert isinstance(fixed, Answered)
 

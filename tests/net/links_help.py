@@ -52,6 +52,10 @@ class ClientBusiness:
         self.asked.append(report)
         return succeed(None)
 
+    def stayed_local(self, reason, count):
+        self.asked.append((reason, count))
+        return succeed(None)
+
     def cancel(self, attempt):
         self.asked.append(attempt)
         return succeed(None)

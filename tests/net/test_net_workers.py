@@ -387,14 +387,14 @@ async def test_toolchain_is_sent_by_who_has_the_turn(tmp_path):
     archive.write_bytes(os.urandom(5 << 20))
     worker = Worker(identity(A), turn(b"yours"), says(201, b""), turn(b"present"), turn(b"wait"))
     client = Client()
-    assert await upload(client, worker, archive) is None
+    assert await upload(client, worker, archive) == 5 << 20
     asked, sent = worker.requests
     assert (asked.method, sent.method) == (b"POST", b"PUT")
     assert sent.path == f"/v1/toolchains/{TOOLCHAIN}".encode()
     assert sent.body == archive.read_bytes()
     assert sent.getHeader("authorization") == "Bearer token-of-attempt"
     for _ in range(2):
-        await upload(client, worker, tmp_path / "absent")
+        assert await upload(client, worker, tmp_path / "absent") == 0
     await client.stop()
     await worker.stop()
 

@@ -54,6 +54,13 @@ class Phases:
     def phase_changed(self, phase):
         self.phases.append(phase)
 
+    def sent(self, size):
+        assert size > 0
+
+    def received(self, size, seconds):
+        assert size > 0
+        assert seconds >= 0
+
 
 class Leaf(Resource):
     isLeaf = True

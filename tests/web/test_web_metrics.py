@@ -18,7 +18,7 @@ from sccache_twisted.errors import (
     WorkerFull,
 )
 from sccache_twisted.interfaces import PROTOCOL_VERSION, AttemptReport, Hello, JobPhase, Outcome, Role
-from sccache_twisted.model import Beat, ClientId
+from sccache_twisted.model import Beat, ClientId, Transfers
 from sccache_twisted.scheduler.service import SchedulerService
 from sccache_twisted.web.site import StatusPages
 
@@ -80,7 +80,7 @@ async def test_the_page_is_prometheus_text(place):
     response = await place.http.get("http://scheduler/metrics")
     assert response.headers.getRawHeaders("content-type") == ["text/plain; version=0.0.4; charset=utf-8"]
     families = list(text_string_to_metric_families(await response.text()))
-    assert len(families) == 19
+    assert len(families) == 23
     for family in families:
         assert family.documentation
         assert family.type in {"gauge", "counter", "histogram"}
@@ -215,6 +215,29 @@ async def test_the_lives_of_workers_and_leases_are_counted(place):
     assert found["leases_expired_total",] == 1
     assert found["workers_lost_total",] == 1
     assert found["workers", "alive"] == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_clients_moved_and_kept_is_counted(place):
+    """Bytes by what they were, upload and download times, local compilations by reason; nonsense counts as unknown."""
+    worker = place.join("a")
+    for attempt, transfers in (
+        (1, Transfers(toolchain_bytes=1000, upload_seconds=0.5, sent_bytes=10)),
+        (2, Transfers(sent_bytes=20, received_bytes=7, download_seconds=0.25)),
+        (3, Transfers(-5, -1.0, -1, 1 << 70, float("nan"))),
+    ):
+        outcome = Outcome.FAILED if attempt == 1 else Outcome.DONE
+        place.client.report(AttemptReport(job(1, attempt), outcome, worker.server_id, transfers=transfers))
+    for reason, count in (("no_workers", 2), ("killed", 1), ("nonsense", 4), ("no_workers", -3), ("killed", 1 << 70)):
+        place.client.stayed_local(reason, count)
+    found = await place.scrape()
+    moved = {what: found["transferred_bytes_total", what] for what in ("toolchains", "inputs", "results")}
+    assert moved == {"toolchains": 1000, "inputs": 30, "results": 7}
+    assert (found["upload_seconds_count",], found["upload_seconds_sum",]) == (1, 0.5)
+    assert (found["download_seconds_count",], found["download_seconds_sum",]) == (1, 0.25)
+    local = {reason: found["local_compilations_total", reason] for reason in ("no_workers", "killed", "unknown")}
+    assert local == {"no_workers": 2, "killed": 1, "unknown": 4}
+    assert found["local_compilations_total", "time_macros"] == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -36,7 +36,17 @@ from sccache_twisted.interfaces import (
     Role,
     Welcome,
 )
-from sccache_twisted.model import Address, Allocation, AllocationRequest, Beat, ClientId, Digest, Try, WorkerCard
+from sccache_twisted.model import (
+    Address,
+    Allocation,
+    AllocationRequest,
+    Beat,
+    ClientId,
+    Digest,
+    Transfers,
+    Try,
+    WorkerCard,
+)
 from sccache_twisted.model.identity import mint_job_id, mint_server_id
 from sccache_twisted.wire.facades import (
     ClientPeer,
@@ -72,6 +82,9 @@ class Business:
 
     def report(self, report):
         return self._take("report", report)
+
+    def stayed_local(self, reason, count):
+        return self._take("stayed_local", reason, count)
 
     def cancel(self, attempt):
         return self._take("cancel", attempt)
@@ -262,11 +275,13 @@ def test_a_worker_tells_all_it_has_to_tell(door, business, peer):
 
 
 def test_a_report_arrives_without_an_answer(door, business, peer):
-    """ReportJob is told, not asked."""
+    """ReportJob and ReportLocal are told, not asked."""
     link = as_client(door, peer)
-    report = AttemptReport(ATTEMPT, Outcome.FAILED, SERVER, "killed", 1.25, 99)
-    assert link.get(SchedulerForClients(link.client.callRemote).report(report)) is None
-    assert business.told == [("report", report)]
+    report = AttemptReport(ATTEMPT, Outcome.FAILED, SERVER, "killed", 1.25, 99, Transfers(5, 0.5, 7, 9, 0.25))
+    scheduler = SchedulerForClients(link.client.callRemote)
+    assert link.get(scheduler.report(report)) is None
+    assert link.get(scheduler.stayed_local("no_workers", 3)) is None
+    assert business.told == [("report", report), ("stayed_local", "no_workers", 3)]
 
 
 def test_the_scheduler_asks_a_worker_on_the_same_link(door, peer):
