@@ -110,16 +110,18 @@ def fast_tree(root: Path, count: int) -> SmallTree:
     return _lay_out(root, {f"unit{number}.c": _FAST.format(number=number) for number in range(count)})
 
 
-def slow_tree(root: Path, count: int) -> SmallTree:
-    """C++ units that compile for as long as make's variable SPINS says."""
-    return _lay_out(root, {f"unit{number}.cc": _SLOW.format(number=number) for number in range(count)})
+def slow_tree(root: Path, count: int, header: str = "") -> SmallTree:
+    """C++ units that compile for as long as make's variable SPINS says, and include ``header`` if there is one."""
+    first = '#include "common.h"\n' if header else ""
+    sources = {f"unit{number}.cc": first + _SLOW.format(number=number) for number in range(count)}
+    return _lay_out(root, sources, header or _COMMON)
 
 
-def _lay_out(root: Path, sources: Mapping[str, str]) -> SmallTree:
+def _lay_out(root: Path, sources: Mapping[str, str], header: str = _COMMON) -> SmallTree:
     root.mkdir(parents=True, exist_ok=True)
     tree = SmallTree(root, tuple(sources))
     makefile = _MAKEFILE.format(objects=" ".join(tree.objects), limit=FOR_EVER)
-    for name, text in {**sources, "Makefile": makefile, "common.h": _COMMON}.items():
+    for name, text in {**sources, "Makefile": makefile, "common.h": header}.items():
         (root / name).write_text(text, encoding="utf-8")
     return tree
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,17 +44,19 @@ class Build:
         """The attempts whose compiler runs, on this worker or on any."""
         return jobs.running(self.events(), server_id)
 
+    def wait_for(self, fact: Callable[[], object], what: str) -> None:
+        """Wait for a fact that comes about before the build ends."""
+        wait_for(lambda: self._still(bool(fact())), what, BUILD_SECONDS)
+
     def wait_for_done(self, count: int) -> None:
         """Wait until this many jobs are done."""
-        wait_for(lambda: self._still(len(self.events("job_done")) >= count), f"{count} jobs are done", BUILD_SECONDS)
+        self.wait_for(lambda: len(self.events("job_done")) >= count, f"{count} jobs are done")
 
     def wait_for_running(self, worker: Worker) -> None:
         """Wait until the worker runs a job of this build that has just begun."""
         server_id = worker.server_id
         seen = set(self.running(server_id))
-        wait_for(
-            lambda: self._still(bool(set(self.running(server_id)) - seen)), f"{worker.name} begins a job", BUILD_SECONDS
-        )
+        self.wait_for(lambda: set(self.running(server_id)) - seen, f"{worker.name} begins a job")
 
     def _still(self, fact: bool) -> bool:
         assert fact or self._make.poll() is None, "the build ended before what was waited for"
@@ -81,11 +83,11 @@ class Build:
 class Yard:
     """A tree of slow units, and what the compiler alone makes of it.
 
-    ``spins``: 100,000 take the compiler about half a second.
+    ``spins``: 100,000 take the compiler about half a second. ``header``: what every unit includes.
     """
 
-    def __init__(self, directory: Path, units: int, spins: int) -> None:
-        self.tree: SmallTree = slow_tree(directory / "tree", units)
+    def __init__(self, directory: Path, units: int, spins: int, header: str = "") -> None:
+        self.tree: SmallTree = slow_tree(directory / "tree", units, header)
         self._spins = f"SPINS={spins}"
         self.plain: Side = self.tree.build_aside(directory / "plain", "-j4", self._spins)
 
