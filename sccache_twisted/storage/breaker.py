@@ -25,6 +25,7 @@ from sccache_twisted.policy.breaker import (
     failed,
     succeeded,
 )
+from sccache_twisted.storage.entries import check_key
 from sccache_twisted.storage.measured import LevelFigures
 
 Result = TypeVar("Result")
@@ -50,21 +51,25 @@ class Breaker:
 
     def get(self, key: str) -> Deferred[bytes | None]:
         """See ICacheStore; None at once while the breaker is open."""
-        return Deferred.fromCoroutine(self._run(self._reads, "get", lambda: self._store.get(key)))
+        return Deferred.fromCoroutine(self._run(self._reads, "get", key, lambda: self._store.get(key)))
 
     def put(self, key: str, entry: bytes) -> Deferred[None]:
         """See ICacheStore; dropped while the breaker is open."""
-        return Deferred.fromCoroutine(self._run(self._writes, "put", lambda: self._store.put(key, entry)))
+        return Deferred.fromCoroutine(self._run(self._writes, "put", key, lambda: self._store.put(key, entry)))
 
     def delete(self, key: str) -> Deferred[None]:
         """See ICacheStore; dropped while the breaker is open."""
-        return Deferred.fromCoroutine(self._run(self._writes, "delete", lambda: self._store.delete(key)))
+        return Deferred.fromCoroutine(self._run(self._writes, "delete", key, lambda: self._store.delete(key)))
 
     def close(self) -> Deferred[None]:
         """See ICacheStore."""
         return self._store.close()
 
-    async def _run(self, switch: _Switch, operation: str, begin: Callable[[], Deferred[Result]]) -> Result | None:
+    async def _run(
+        self, switch: _Switch, operation: str, key: str, begin: Callable[[], Deferred[Result]]
+    ) -> Result | None:
+        # A caller's mistake says nothing about the store.
+        check_key(key)
         if not switch.admit():
             self._figures.add(operation, "skipped")
             return None

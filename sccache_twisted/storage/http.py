@@ -26,6 +26,9 @@ from sccache_twisted.storage.requests import Answer, StoreClient
 _DELETED = b"sccache-twisted: deleted"
 """What stands in a deleted entry's place where a server knows no DELETE."""
 
+_LACKING = frozenset({403, 404, 409, 500})
+"""What servers say when a PUT's collection isn't there: RFC 4918 wants 409, nginx says 500."""
+
 
 class Layout(str, Enum):
     """How keys become paths."""
@@ -71,7 +74,7 @@ class HttpStore:
         self._headers = {"Authorization": login.header} if login.header else {}
         self._layout = layout
         self._prefix = [quote(part) for part in prefix.split("/") if part]
-        self._made: set[str] = set()
+        self._made: set[tuple[str, ...]] = set()
         self._client = StoreClient(reactor, server, connect_seconds)
 
     def get(self, key: str) -> Deferred[bytes | None]:
@@ -101,10 +104,17 @@ class HttpStore:
     async def _put(self, key: str, entry: bytes) -> None:
         path = self._path(key)
         check_size(entry)
+        # Judged before: another call may make the same collection while this one is refused.
+        collection = tuple(path[:-1])
+        known = collection in self._made
         answer = await self._request("PUT", path, bytes(entry))
-        if not answer.good and self._may_lack_collections(answer, path):
-            await self._make_collections(path[:-1])
-            answer = await self._request("PUT", path, bytes(entry))
+        if answer.status in _LACKING and self._layout is not Layout.BAZEL:
+            if known:
+                # Somebody may have removed it; the next put makes it again, if that is what is wrong.
+                self._made -= {collection[:length] for length in range(1, len(collection) + 1)}
+            else:
+                await self._make_collections(collection)
+                answer = await self._request("PUT", path, bytes(entry))
         if answer.status == 400 and self._layout is Layout.BAZEL:
             raise StorageError(
                 f"{self._who} refuses an entry (400): a bazel-remote server has to be started with "
@@ -132,19 +142,13 @@ class HttpStore:
         }
         return self._prefix + below[self._layout]
 
-    def _may_lack_collections(self, answer: Answer, path: list[str]) -> bool:
-        # RFC 4918 says 409; nginx says 500, others 403 or 404.
-        lacking = answer.status in {403, 404, 409, 500} and self._layout is not Layout.BAZEL
-        return lacking and "/".join(path[:-1]) not in self._made
-
-    async def _make_collections(self, path: list[str]) -> None:
+    async def _make_collections(self, path: tuple[str, ...]) -> None:
         for length in range(1, len(path) + 1):
-            name = "/".join(path[:length])
-            if name not in self._made:
+            if path[:length] not in self._made:
                 answer = await self._request("MKCOL", [*path[:length], ""])
-                # 405: it is there, as another may have made it meanwhile. What went wrong the next PUT tells better.
+                # 405: it is there, perhaps since just now. What went wrong the next PUT tells better.
                 if answer.good or answer.status == 405:
-                    self._made.add(name)
+                    self._made.add(path[:length])
 
     async def _request(self, method: str, path: list[str], body: bytes | None = None) -> Answer:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/octet-stream"}

@@ -28,7 +28,7 @@ KEY, OTHER = key_of("one"), key_of("other")
 
 @implementer(ICacheStore)
 class Moody:
-    """A store in memory that is as it is told: ``late`` (no answer), ``busy`` (none to puts), ``broken``, ``narrow``."""
+    """A store in memory with moods: ``late`` (no answer), ``busy`` (none to puts), ``broken``, ``narrow``."""
 
     def __init__(self) -> None:
         self.mood = "well"

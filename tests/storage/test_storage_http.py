@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import pytest_twisted
 from contracts.cache_store import CacheStoreContract, key_of
@@ -57,6 +59,18 @@ async def test_collections_are_made_where_a_server_makes_none(dav, opened):
     assert (dav.root / "a" / "b c" / key[:2] / key[2:]).read_bytes() == b"here"
     await opened(dav.port, prefix="flat", layout=Layout.FLAT).put(key, b"there")
     assert (dav.root / "flat" / key).read_bytes() == b"there"
+
+
+@pytest_twisted.ensureDeferred
+async def test_collections_that_vanish_are_made_again(dav, opened):
+    """When somebody empties the server, one entry isn't stored; the next one is."""
+    store = opened(dav.port, prefix="vanishing/one")
+    await store.put(key_of("x"), b"x")
+    shutil.rmtree(dav.root / "vanishing")
+    with pytest.raises(StorageError):
+        await store.put(key_of("x"), b"x")
+    await store.put(key_of("x"), b"x")
+    assert await store.get(key_of("x")) == b"x"
 
 
 @pytest_twisted.ensureDeferred
