@@ -1,6 +1,6 @@
 """Where configuration files lie, and how they are read.
 
-The one module of this room that touches the disk. A file that holds a token must be its reader's alone.
+The one module of this room that touches the disk. A file that holds a secret must be its reader's alone.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sccache_twisted.config.load import ROLES, all_rows, load
+from sccache_twisted.config.keys import rows
+from sccache_twisted.config.load import ROLES, all_rows, groups, load
 from sccache_twisted.errors import ConfigError
 
 Settings = TypeVar("Settings")
@@ -71,8 +72,9 @@ def read_settings(kind: type[Settings], path: str | os.PathLike[str] | None, env
         return load(kind, "", "no file", environ)
     text, private = _read(source)
     settings = load(kind, text, str(source), environ)
-    if not private and _inline_secret(kind, text, source, environ):
-        raise ConfigError(f"{source} holds a token and others can read it: chmod 600 {source}")
+    secret = "" if private else _inline_secret(kind, text, source, environ)
+    if secret:
+        raise ConfigError(f"{source} holds a {secret} and others can read it: chmod 600 {source}")
     return settings
 
 
@@ -93,7 +95,18 @@ def _read(path: Path) -> tuple[str, bool]:
         raise ConfigError(f"{path}:{line}: this is not UTF-8 text.") from None
 
 
-def _inline_secret(kind: type[Settings], text: str, source: Path, environ: Mapping[str, str]) -> bool:
+def _inline_secret(kind: type[Settings], text: str, source: Path, environ: Mapping[str, str]) -> str:
+    """What kind of secret the text itself holds: "token", "password", or nothing."""
     secrets = {row.env for row in all_rows(kind) if row.secret}
     alone = load(kind, text, str(source), {name: value for name, value in environ.items() if name not in secrets})
-    return bool(getattr(alone, "token", ""))
+    return _held_secret(alone)
+
+
+def _held_secret(settings: Any) -> str:
+    for attribute, row in rows(type(settings)).items():
+        value = getattr(settings, attribute)
+        # A URL is a secret only with a password in it.
+        if row.secret and value and ("://" not in value or "@" in value):
+            return "token" if row.name == "token" else "password"
+    held = (_held_secret(getattr(settings, attribute)) for attribute in groups(type(settings)))
+    return next((secret for secret in held if secret), "")

@@ -50,17 +50,27 @@ def test_a_named_file_must_be_there(environ, tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
-def test_a_secret_that_others_can_read_is_refused(environ, tmp_path, mode):
-    """A configuration file with a token in it must be its owner's alone."""
-    (tmp_path / "c.toml").write_text("[dist.auth]\ntoken = 'abc'\n")
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("[dist.auth]\ntoken = 'abc'\n", "token"),
+        ("[cache.webdav]\ntoken = 'abc'\n", "token"),
+        ("[cache.redis]\npassword = 'abc'\n", "password"),
+        ("[cache.redis]\nurl = 'redis://:abc@a'\n", "password"),
+    ],
+)
+def test_a_secret_that_others_can_read_is_refused(environ, tmp_path, text, secret, mode):
+    """A configuration file with a token or a password in it must be its owner's alone."""
+    (tmp_path / "c.toml").write_text(text)
     (tmp_path / "c.toml").chmod(mode)
-    with pytest.raises(ConfigError, match="chmod 600"):
+    with pytest.raises(ConfigError, match=f"holds a {secret} and others can read it: chmod 600") as caught:
         read_settings(ClientSettings, tmp_path / "c.toml", environ)
+    assert "abc" not in str(caught.value)
 
 
 def test_a_file_without_secrets_may_be_anybodys(environ, tmp_path):
     """Only a token asks for a private file; one that comes from the environment does not."""
-    (tmp_path / "c.toml").write_text("[dist]\nmax_jobs = 7\n")
+    (tmp_path / "c.toml").write_text("[dist]\nmax_jobs = 7\n[cache.redis]\nurl = 'redis://a'\n")
     (tmp_path / "c.toml").chmod(0o644)
     read = read_settings(ClientSettings, tmp_path / "c.toml", environ | {"SCCACHE_DIST_TOKEN": "t"})
     assert (read.max_jobs, read.token) == (7, "t")
