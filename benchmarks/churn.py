@@ -23,8 +23,9 @@ How each number is obtained, alike for both tools:
   (sccache's ``dist_errors``, each followed by a local compilation, our ``local_compiles`` by reason);
 * retried: our ``dist_retries``, attempts after a job's first. sccache-dist knows no retries: it compiles locally;
 * failed: objects that are not there after the build;
-* wall: from make's start to its end. A build longer than ``--limit`` is ended and shown as given up. sccache-dist
-  waits up to 20 minutes for a worker's answer, so this limit is what it is shown with where a worker is silent;
+* wall: from make's start to its end. A build longer than ``--limit`` is ended and shown as given up: sccache-dist waits
+  for a stopped worker until its own daemon ends for want of requests, after ten minutes, and takes its counters along.
+  So the limit must be shorter than that;
 * equal: every object that is there has the same bytes as the plain compiler's.
 
 With ``--runs`` the figures are medians, and the plain build is made once a run. Needs root: for namespaces, and for
@@ -53,6 +54,7 @@ from builds import Tree, build, compilers_below, warm_up
 from namespaces import Network, Site, network
 
 WORKERS, SLOTS = 3, 2
+IDLE_SECONDS = 600
 FAULTS = {"1": "killed", "2": "stopped", "3": "cut off"}
 CASES = ["healthy", *(when + number for when in "AB" for number in FAULTS)]
 Open = Callable[[Path, list[Site]], contextlib.AbstractContextManager[peers.Counted]]
@@ -122,6 +124,8 @@ def run(case: str, start: Open, place: Path, tree: Tree, limit: float) -> Run:
             for pid in way.workers if fault else []:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+    if counters["compile_requests"] < len(objects):
+        raise SystemExit(f"{case}, {way.name}: the daemon that counted the compilations is gone")
     remote = sum(counters["dist_compiles"].values())
     return Run(
         case=case,
@@ -202,6 +206,8 @@ def main() -> None:
     cases = options.case.split(",")
     if unknown := set(cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    if options.limit >= IDLE_SECONDS:
+        parser.error(f"--limit must be below {IDLE_SECONDS} seconds: a daemon may end then, and its counters with it")
     if os.getuid():
         parser.error("namespaces are made by root only")
     tools: dict[str, Open] = {"ours": lambda place, sites: farm.ours(place, sites, SLOTS)}
