@@ -14,18 +14,27 @@ from twisted.logger import Logger, LogLevel
 
 from sccache_twisted.model import ServerId, Try
 
+SERVER = ("server_id",)
+JOB = ("job_id", "attempt")
+PLACED = (*JOB, *SERVER)
+"""The identifiers of what an event is about: a worker, a job, a job on a worker."""
+
 _RANKS = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
 _LEVELS = {name: LogLevel.levelWithName(name) for name in _RANKS}
 
 
 @frozen
 class Event:
-    """A word of the vocabulary. ``sentence`` is a format string over ``fields`` and the ids."""
+    """A word of the vocabulary. ``sentence`` is a format string over ``fields`` and the ids.
+
+    ``ids`` are those that it always carries; others come with it where they are known.
+    """
 
     name: str
     level: str
     sentence: str
     fields: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     rank: int = field(init=False)
 
     @rank.default
@@ -37,8 +46,8 @@ VOCABULARY: dict[str, Event] = {}
 """Every event by its name."""
 
 
-def _event(name: str, level: str, sentence: str, *fields: str) -> Event:
-    event = VOCABULARY[name] = Event(name, level, sentence, fields)
+def _event(name: str, level: str, sentence: str, *fields: str, ids: tuple[str, ...] = ()) -> Event:
+    event = VOCABULARY[name] = Event(name, level, sentence, fields, ids)
     return event
 
 
@@ -46,13 +55,17 @@ _debug, _info, _warn = "debug", "info", "warn"
 
 # --- a job's way, in the order of a good day ------------------------------------------------------
 
-JOB_QUEUED = _event("job_queued", _debug, "{label} waits for a worker behind {ahead} others", "label", "ahead")
-WORKER_ASKED = _event("worker_asked", _debug, "asked {server_id} for a slot")
-WORKER_REFUSED = _event("worker_refused", _debug, "{server_id} refused: {code}", "code")
-WORKER_ACCEPTED = _event("worker_accepted", _debug, "{server_id} leased a slot after {seconds:.3f} s", "seconds")
-LEASE_GRANTED = _event("lease_granted", _debug, "slot leased for {claim_seconds} s", "claim_seconds")
-LEASE_CLAIMED = _event("lease_claimed", _debug, "the client has come for its slot")
-LEASE_EXPIRED = _event("lease_expired", _warn, "nobody claimed the slot within {claim_seconds} s", "claim_seconds")
+JOB_QUEUED = _event("job_queued", _debug, "{label} waits for a worker behind {ahead} others", "label", "ahead", ids=JOB)
+WORKER_ASKED = _event("worker_asked", _debug, "asked {server_id} for a slot", ids=PLACED)
+WORKER_REFUSED = _event("worker_refused", _debug, "{server_id} refused: {code}", "code", ids=PLACED)
+WORKER_ACCEPTED = _event(
+    "worker_accepted", _debug, "{server_id} leased a slot after {seconds:.3f} s", "seconds", ids=PLACED
+)
+LEASE_GRANTED = _event("lease_granted", _debug, "slot leased for {claim_seconds} s", "claim_seconds", ids=PLACED)
+LEASE_CLAIMED = _event("lease_claimed", _debug, "the client has come for its slot", ids=PLACED)
+LEASE_EXPIRED = _event(
+    "lease_expired", _warn, "nobody claimed the slot within {claim_seconds} s", "claim_seconds", ids=PLACED
+)
 TOOLCHAIN_SENT = _event(
     "toolchain_sent",
     _info,
@@ -60,38 +73,60 @@ TOOLCHAIN_SENT = _event(
     "toolchain",
     "bytes",
     "seconds",
+    ids=PLACED,
 )
-BLOBS_SENT = _event("blobs_sent", _debug, "{count} blobs sent, {bytes} bytes as sent", "count", "bytes")
-BLOBS_MISSING = _event("blobs_missing", _debug, "{count} blobs are missing on the worker", "count")
-JOB_RUNNING = _event("job_running", _debug, "the compiler runs")
+BLOBS_SENT = _event("blobs_sent", _debug, "{count} blobs sent, {bytes} bytes as sent", "count", "bytes", ids=PLACED)
+BLOBS_MISSING = _event("blobs_missing", _debug, "{count} blobs are missing on the worker", "count", ids=PLACED)
+JOB_RUNNING = _event("job_running", _debug, "the compiler runs", ids=PLACED)
 JOB_FINISHED = _event(
-    "job_finished", _debug, "the compiler ended with {exit_code} after {seconds:.3f} s", "exit_code", "seconds"
+    "job_finished",
+    _debug,
+    "the compiler ended with {exit_code} after {seconds:.3f} s",
+    "exit_code",
+    "seconds",
+    ids=PLACED,
 )
 JOB_DONE = _event(
-    "job_done", _debug, "{label} done in {attempts} attempts, {seconds:.3f} s", "label", "attempts", "seconds"
+    "job_done",
+    _debug,
+    "{label} done in {attempts} attempts, {seconds:.3f} s",
+    "label",
+    "attempts",
+    "seconds",
+    ids=PLACED,
 )
 
 # --- a job's way on other days --------------------------------------------------------------------
 
-JOB_FAILED = _event("job_failed", _info, "attempt failed ({code}): {sentence}", "code", "sentence")
-JOB_KILLED = _event("job_killed", _warn, "the job's processes were killed: {reason}", "reason")
-JOB_RETRIED = _event("job_retried", _info, "another attempt in {wait:.3f} s ({code})", "code", "wait")
-JOB_LOCAL = _event("job_local", _info, "compiles locally ({reason}): {sentence}", "reason", "sentence")
-JOB_CANCELLED = _event("job_cancelled", _debug, "cancelled: {reason}", "reason")
+JOB_FAILED = _event("job_failed", _info, "attempt failed ({code}): {sentence}", "code", "sentence", ids=JOB)
+JOB_KILLED = _event("job_killed", _warn, "the job's processes were killed: {reason}", "reason", ids=PLACED)
+JOB_RETRIED = _event("job_retried", _info, "another attempt in {wait:.3f} s ({code})", "code", "wait", ids=JOB)
+JOB_LOCAL = _event("job_local", _info, "compiles locally ({reason}): {sentence}", "reason", "sentence", ids=JOB)
+JOB_CANCELLED = _event("job_cancelled", _debug, "cancelled: {reason}", "reason", ids=JOB)
 JOB_DISCREPANCY = _event(
-    "job_discrepancy", _warn, "worker and client disagree: status {remote} there, {local} here", "remote", "local"
+    "job_discrepancy",
+    _warn,
+    "worker and client disagree: status {remote} there, {local} here",
+    "remote",
+    "local",
+    ids=PLACED,
 )
 
 # --- workers --------------------------------------------------------------------------------------
 
 WORKER_REGISTERED = _event(
-    "worker_registered", _info, "{server_id} at {address} joined with {slots} slots", "address", "slots"
+    "worker_registered", _info, "{server_id} at {address} joined with {slots} slots", "address", "slots", ids=SERVER
 )
-WORKER_LOST = _event("worker_lost", _warn, "{server_id} is lost: {reason}", "reason")
-WORKER_DRAINING = _event("worker_draining", _info, "{server_id} takes no new jobs", "running")
-DRAIN_ORDERED = _event("drain_ordered", _info, "{server_id} is told to leave")
+WORKER_LOST = _event("worker_lost", _warn, "{server_id} is lost: {reason}", "reason", ids=SERVER)
+WORKER_DRAINING = _event("worker_draining", _info, "{server_id} takes no new jobs", "running", ids=SERVER)
+DRAIN_ORDERED = _event("drain_ordered", _info, "{server_id} is told to leave", ids=SERVER)
 PREEMPTION_NOTICE = _event(
-    "preemption_notice", _warn, "{server_id} is about to lose its machine: {source} says {said}", "source", "said"
+    "preemption_notice",
+    _warn,
+    "{server_id} is about to lose its machine: {source} says {said}",
+    "source",
+    "said",
+    ids=SERVER,
 )
 PREEMPTION_UNKNOWN = _event(
     "preemption_unknown",
@@ -99,23 +134,32 @@ PREEMPTION_UNKNOWN = _event(
     "whether {server_id} is about to lose its machine is not known: {source}: {reason}",
     "source",
     "reason",
+    ids=SERVER,
 )
 CERTIFICATE_RENEWED = _event(
-    "certificate_renewed", _info, "{server_id} shows a new certificate for its key, good until {until}", "until"
+    "certificate_renewed",
+    _info,
+    "{server_id} shows a new certificate for its key, good until {until}",
+    "until",
+    ids=SERVER,
 )
-WORKER_LEFT = _event("worker_left", _info, "{server_id} left")
-WORKER_SUSPECT = _event("worker_suspect", _info, "{server_id} did not answer and is asked last: {reason}", "reason")
+WORKER_LEFT = _event("worker_left", _info, "{server_id} left", ids=SERVER)
+WORKER_SUSPECT = _event(
+    "worker_suspect", _info, "{server_id} did not answer and is asked last: {reason}", "reason", ids=SERVER
+)
 
 # --- what a worker keeps --------------------------------------------------------------------------
 
 TOOLCHAIN_STORED = _event(
-    "toolchain_stored", _info, "toolchain {toolchain} stored, {bytes} bytes", "toolchain", "bytes"
+    "toolchain_stored", _info, "toolchain {toolchain} stored, {bytes} bytes", "toolchain", "bytes", ids=SERVER
 )
 TOOLCHAIN_REFUSED = _event(
-    "toolchain_refused", _warn, "toolchain {toolchain} refused: {sentence}", "toolchain", "sentence"
+    "toolchain_refused", _warn, "toolchain {toolchain} refused: {sentence}", "toolchain", "sentence", ids=SERVER
 )
-TOOLCHAIN_DROPPED = _event("toolchain_dropped", _info, "toolchain {toolchain} dropped: {reason}", "toolchain", "reason")
-BLOB_CORRUPT = _event("blob_corrupt", _warn, "blob {digest} was damaged and is dropped", "digest")
+TOOLCHAIN_DROPPED = _event(
+    "toolchain_dropped", _info, "toolchain {toolchain} dropped: {reason}", "toolchain", "reason", ids=SERVER
+)
+BLOB_CORRUPT = _event("blob_corrupt", _warn, "blob {digest} was damaged and is dropped", "digest", ids=SERVER)
 
 # --- the cache's remote stores --------------------------------------------------------------------
 

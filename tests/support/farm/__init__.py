@@ -14,6 +14,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from sccache_twisted.interfaces import Role as TokenRole
+from sccache_twisted.logs.events import VOCABULARY
 from sccache_twisted.security import SchedulerIdentity, TokenStore
 from sccache_twisted.security.files import write_secret
 from sccache_twisted.security.tokens import TOKENS_FILE
@@ -79,6 +80,8 @@ class Farm:
     ) -> None:
         if kind is not None:
             self.show_logs()
+        else:
+            self.check_logs()
         self._ends.close()
 
     @property
@@ -186,6 +189,16 @@ class Farm:
         for scheduler in self.schedulers:
             if scheduler.alive:
                 wait_for(lambda scheduler=scheduler: scheduler.busy() == 0, f"no slot is taken for {scheduler.name}")
+
+    def check_logs(self) -> None:
+        """Assert that every event of every process is of the vocabulary, with its identifiers and fields."""
+        for role in self._roles.values():
+            for line in role.events(*VOCABULARY):
+                event = VOCABULARY[line["event"]]
+                absent = [name for name in (*event.ids, *event.fields) if name not in line]
+                assert not absent, f"{role.name} logged {event.name} without {', '.join(absent)}: {line}"
+            unknown = {line["event"] for line in role.events() if line.get("event")} - VOCABULARY.keys()
+            assert not unknown, f"{role.name} logged what no page documents: {', '.join(sorted(unknown))}"
 
     def show_logs(self) -> None:
         """Print the end of each log, where pytest keeps it for a failed test."""
