@@ -188,8 +188,9 @@ class WorkerFacts:
             return out
         worker.link = None
         if worker.draining and not worker.booked:
+            # Clients are not told: a result that is on its way to one would be given up with its worker.
             out.append(Note(events.WORKER_LEFT, None, server_id))
-            self._lose(now, worker, out)
+            self._remove(now, worker, out)
             return out
         out.append(Note(events.WORKER_SUSPECT, None, server_id, {"reason": "its link is gone"}))
         worker.heard_at = min(now, now + self._desk.limits.relink_seconds - self._desk.limits.worker_lost_seconds)
@@ -207,7 +208,8 @@ class WorkerFacts:
         if now >= worker.heard_at + self._desk.limits.worker_lost_seconds:
             reason = "it did not come back" if worker.link is None else "it is silent"
             out.append(Note(events.WORKER_LOST, None, worker.server_id, {"reason": reason}))
-            self._lose(now, worker, out)
+            out.append(TellWorkerLost(worker.server_id))
+            self._remove(now, worker, out)
         else:
             self._watch(now, worker)
 
@@ -215,9 +217,8 @@ class WorkerFacts:
         worker.watch = max(now, worker.heard_at + self._desk.limits.worker_lost_seconds)
         self._desk.alarms.set(worker.watch, WorkerDue(worker.server_id, worker.watch))
 
-    def _lose(self, now: float, worker: Worker, out: list[Effect]) -> None:
+    def _remove(self, now: float, worker: Worker, out: list[Effect]) -> None:
         server_id = worker.server_id
-        out.append(TellWorkerLost(server_id))
         self._desk.release_reservation(now, worker)
         self._desk.registry.remove(worker, now)
         interrupted = []

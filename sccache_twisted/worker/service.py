@@ -133,8 +133,8 @@ class WorkerService(service.Service):
             settings.max_requests,
             settings.links.tcp_user_timeout_seconds,
         )
-        site = WorkerSite(reactor, self.jobs, self._threads, bounds)
-        self._listening = ListeningService(reactor, settings.listen, site, self._tls, "worker")
+        self._site = WorkerSite(reactor, self.jobs, self._threads, bounds)
+        self._listening = ListeningService(reactor, settings.listen, self._site, self._tls, "worker")
         hello = Hello(PROTOCOL_VERSION, Role.WORKER, token, self.server_id)
         peer = _Peer(self)
         self._links = [
@@ -206,6 +206,7 @@ class WorkerService(service.Service):
         _log.failure("draining failed by a defect", failure)
 
     async def _drain(self) -> None:
+        deadline = self._reactor.seconds() + self._settings.drain_seconds
         ended = self.jobs.drain()
         announced = self._announce_draining()
         if not ended.called:
@@ -216,6 +217,8 @@ class WorkerService(service.Service):
             # Answered again when the last JobState has been heard: links are cut, and what is unsent is lost then.
             announced = self._announce_draining()
         await announced
+        # A job is over for its client when it has the result, and that may still be on its way.
+        await self._site.farewell(max(deadline - self._reactor.seconds(), self._settings.links.connect_seconds))
         await self._leave()
 
     def _announce_draining(self) -> Deferred[None]:
@@ -248,6 +251,7 @@ class WorkerService(service.Service):
         await self.jobs.abandon_all()
         await self._leave()
         await self._executor.clear()
+        self._site.cut()
         self._threads.stop()
         self._open.close()
 

@@ -241,10 +241,14 @@ def test_a_lost_worker_that_speaks_again_is_taken_back():
 
 
 def test_a_draining_worker_gets_nothing_more():
-    """A draining worker is not asked, keeps what it runs, and is forgotten when it leaves."""
+    """A draining worker is not asked, keeps what it runs, and is forgotten when it leaves.
+
+    Clients are not told of a loss, which would make them give up a result that is on its way.
+    """
     scheduler = Scheduler()
     leaving = scheduler.join("a")
-    client = scheduler.client()
+    peer = Client()
+    client = scheduler.client(peer=peer)
     client.allocate(request(1))
     leaving.avatar.draining()
     assert scheduler.state(leaving) is WorkerState.DRAINING
@@ -253,6 +257,7 @@ def test_a_draining_worker_gets_nothing_more():
     leaving.avatar.job_state(job(1), JobPhase.ENDED)
     leaving.avatar.link_lost()
     assert scheduler.state(leaving) is None
+    assert peer.lost == []
 
 
 def test_a_worker_that_is_told_to_leave_is_not_asked_from_then_on(events):

@@ -27,6 +27,7 @@ from sccache_twisted.errors import (
     WorkerFull,
 )
 from sccache_twisted.interfaces import AttemptReport, JobPhase, Outcome
+from sccache_twisted.logs import events
 from sccache_twisted.model import (
     Address,
     AllocationRequest,
@@ -114,7 +115,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 worker = self.workers.get(effect.server_id)
                 if worker is not None and worker.link is not None:
                     worker.held.discard(effect.attempt)
-            elif isinstance(effect, TellWorkerLost):
+            elif isinstance(effect, TellWorkerLost) or getattr(effect, "event", None) is events.WORKER_LEFT:
                 del self.workers[effect.server_id]
         return fresh
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import asynccontextmanager
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from worker_kit import LIMITS, Shop, open_directory
+from worker_service_kit import Client
 
+from sccache_twisted.config import WorkerSettings
 from sccache_twisted.model import Compiler, CompilerFamily
 from sccache_twisted.toolchains import discover, package
 from sccache_twisted.worker.owners import ClaimedUids, parse_uids
+from sccache_twisted.worker.service import WorkerService
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +77,39 @@ def open_shop(reactor, shared_directory, claimed):
 @pytest.fixture
 def shop(open_shop):
     return open_shop()
+
+
+@pytest.fixture
+def directory():
+    made = open_directory()
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def served(reactor, directory):
+    """A worker with the settings that are given, and a client of it; nothing of it is left behind."""
+
+    @asynccontextmanager
+    async def serve(**settings):
+        worker = WorkerService(
+            reactor,
+            WorkerSettings(
+                name="w",
+                listen="tcp:0:interface=127.0.0.1",
+                directory=str(directory / "worker"),
+                slot_uids="2000061000-2000061999",
+                **{"slots": 2, "progress_seconds": 0.2, **settings},
+            ),
+        )
+        worker.startService()
+        client = Client(reactor, worker)
+        try:
+            yield client
+        finally:
+            await client.connections.close()
+            await worker.stopService()
+        assert os.listdir(directory / "worker" / "jobs") == []
+        assert worker.jobs.slots.taken == 0
+
+    return serve

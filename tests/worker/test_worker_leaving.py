@@ -1,19 +1,22 @@
-"""A worker that is to leave: wanted by its owner, a scheduler and a notice, in any order and more than once."""
+"""A worker that leaves: by whom that is wanted and how often, and what becomes of the jobs that it runs."""
 
 import itertools
+import os
 import shutil
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
-from worker_confinement_kit import until
-from worker_kit import digest_of, open_directory
+from worker_confinement_kit import body, processes, until
+from worker_kit import digest_of, open_directory, program_in
+from worker_service_kit import send_tiny_toolchain
 
-from sccache_twisted.config import WorkerSettings
-from sccache_twisted.errors import WorkerDraining
+from sccache_twisted.config import LinkTimers, WorkerSettings
+from sccache_twisted.errors import ConnectionFailed, SccacheTwistedError, WorkerDraining
 from sccache_twisted.interfaces import AssignOrder
-from sccache_twisted.model import JobId, Try
+from sccache_twisted.model import DirectoryInput, JobId, Try
 from sccache_twisted.worker.service import WorkerService
 
 pytestmark = pytest.mark.root
@@ -125,3 +128,84 @@ async def test_a_renewal_is_an_event(worker, reactor, logged):
     """Each new certificate is told, until the worker stops."""
     worker(renew_seconds=0.02)
     await until(reactor, lambda: logged.count("certificate_renewed") >= 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_drain_lets_the_running_finish(served, shop, reactor, directory):
+    """A draining worker takes nothing new and ends when the last running job has."""
+    code = 'write(1, "x", 1); for (;;) { if (access("/out/go", F_OK) == 0) return 0; usleep(1000); }'
+    action = program_in(shop, body(code), name="drain-probe", outputs=[b"/out/a.o"])
+    action = attrs.evolve(action, inputs=(*action.inputs, DirectoryInput(b"/out")))
+    async with served() as client:
+        await send_tiny_toolchain(client, shop, action)
+        running = client.run(client.lease(action.toolchain), action, shop.blobs)
+        await until(reactor, lambda: processes(b"/bin/drain-probe"))
+        drained = client.worker.drain()
+        with pytest.raises(WorkerDraining):
+            client.lease(action.toolchain)
+        assert not drained.called
+        (job,) = os.listdir(directory / "worker" / "jobs")
+        os.mknod(directory / "worker" / "jobs" / job / "root" / "out" / "go")
+        assert (await running).stdout == b"x"
+        await drained
+
+
+NOISE = """unsigned x = 1; static unsigned char noise[1 << 20];
+    while (access("/out/go", F_OK) != 0) usleep(1000);
+    for (int part = 0; part < 24; part++) {
+        for (int i = 0; i < sizeof noise; i++) { x = x * 1664525u + 1013904223u; noise[i] = x >> 24; }
+        if (write(1, noise, sizeof noise) != sizeof noise) return 1;
+    }"""
+"""What no compression makes smaller, and no socket buffer holds."""
+
+
+async def end_with_noise(client, shop, reactor, directory):
+    """A job that ends with much noise while its worker drains and its client reads nothing: the run, and the drain."""
+    action = program_in(shop, body(NOISE), name="noise-probe", outputs=[b"/out/a.o"])
+    action = attrs.evolve(action, inputs=(*action.inputs, DirectoryInput(b"/out")))
+    await send_tiny_toolchain(client, shop, action)
+    running = client.run(client.lease(action.toolchain), action, shop.blobs)
+    await until(reactor, lambda: processes(b"/bin/noise-probe"))
+    drained = client.worker.drain()
+    client.slow(paused=True)
+    (job,) = os.listdir(directory / "worker" / "jobs")
+    os.mknod(directory / "worker" / "jobs" / job / "root" / "out" / "go")
+    await until(reactor, lambda: client.worker.jobs.slots.taken == 0)
+    return running, drained
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_ends_with_the_last_answer(served, shop, reactor, directory):
+    """A large result to a slow client is sent whole before the worker is through; then its connections are closed."""
+    async with served() as client:
+        running, drained = await end_with_noise(client, shop, reactor, directory)
+        client.slow(paused=False)
+        await drained
+        assert client.worker._site._channels == set()
+        assert len((await running).stdout) == 24 << 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_nobody_takes_does_not_hold_the_drain(served, shop, reactor, directory):
+    """A client that reads no more is cut off when the drain's time is over."""
+    async with served(drain_seconds=1.0, links=LinkTimers(connect_seconds=0.1)) as client:
+        running, drained = await end_with_noise(client, shop, reactor, directory)
+        await drained
+        assert client.worker._site._channels == set()
+        client.slow(paused=False)
+        with pytest.raises(ConnectionFailed):
+            await running
+
+
+@pytest_twisted.ensureDeferred
+async def test_drain_is_bounded(served, shop, reactor):
+    """What still runs after drain_seconds is killed."""
+    action = program_in(shop, body("pause();"), name="undrained-probe")
+    async with served(drain_seconds=0.3) as client:
+        await send_tiny_toolchain(client, shop, action)
+        running = client.run(client.lease(action.toolchain), action, shop.blobs)
+        await until(reactor, lambda: processes(b"/bin/undrained-probe"))
+        await client.worker.drain()
+        with pytest.raises(SccacheTwistedError):
+            await running
+        assert processes(b"/bin/undrained-probe") == []

@@ -1,10 +1,8 @@
 """A whole worker over real TLS sockets: jobs, uploads and hang-ups by the real client's connections."""
 
 import os
-import shutil
 import ssl
 import subprocess
-from contextlib import asynccontextmanager
 
 import attrs
 import pytest
@@ -13,10 +11,9 @@ import zstandard
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from worker_confinement_kit import body, processes, until
-from worker_kit import ENV, action_of, digest_of, open_directory, program_in, tiny_tar
+from worker_kit import ENV, action_of, digest_of, program_in
+from worker_service_kit import Client, Phases, send_tiny_toolchain
 
-from sccache_twisted.client.workers import WorkerConnections
-from sccache_twisted.config import LinkTimers, WorkerSettings
 from sccache_twisted.errors import (
     AttemptRunning,
     BadArchive,
@@ -28,106 +25,14 @@ from sccache_twisted.errors import (
     TooLarge,
     ToolchainAbsent,
     UnknownAttempt,
-    WorkerDraining,
     WorkerFull,
 )
-from sccache_twisted.interfaces import AssignOrder, JobPhase
-from sccache_twisted.model import Address, Allocation, DirectoryInput, JobId, Try
-from sccache_twisted.net.agent import WorkerAgent
-from sccache_twisted.net.dialing import tcp
-from sccache_twisted.security.book import CertificateBook
+from sccache_twisted.interfaces import JobPhase
+from sccache_twisted.model import Try
 from sccache_twisted.security.pins import spki_pin
 from sccache_twisted.toolchains.archive import END
-from sccache_twisted.worker.service import WorkerService
 
 pytestmark = pytest.mark.root
-TIMERS = LinkTimers()
-
-
-class Blobs:
-    """A client's files, as the worker's store of another worker has them."""
-
-    def __init__(self, store):
-        self._store = store
-
-    def read(self, digest):
-        return self._store.read(digest)
-
-
-class Phases(list):
-    def phase_changed(self, phase):
-        self.append(phase)
-
-
-class Client:
-    """What a client daemon has: connections, and allocations as a scheduler would hand them out."""
-
-    def __init__(self, reactor, worker):
-        self.reactor = reactor
-        self.worker = worker
-        self.connections = WorkerConnections(
-            reactor,
-            reactor.getThreadPool(),
-            WorkerAgent(reactor, tcp(reactor, TIMERS), book := CertificateBook(), TIMERS),
-            book,
-            silence_seconds=5,
-            compression_level=1,
-        )
-        self._serial = 0
-
-    def lease(self, toolchain, token=None):
-        """Lease a slot; an Allocation."""
-        self._serial += 1
-        attempt = Try(JobId(f"01920000-0000-7000-8000-{self._serial:012d}"), 1)
-        order = AssignOrder(attempt, f"token-{self._serial}", toolchain, 0)
-        present = self.worker.jobs.assign(order)
-        return Allocation(
-            attempt,
-            self.worker.server_id,
-            Address("127.0.0.1", self.worker.port),
-            self.worker._identity.certificate,
-            token or order.token,
-            present,
-        )
-
-    def run(self, allocation, action, blobs, phases=None):
-        return self.connections.run(allocation, action, Blobs(blobs), Phases() if phases is None else phases)
-
-
-@pytest.fixture
-def directory():
-    made = open_directory()
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-def served(reactor, directory):
-    """A worker with the settings that are given, and a client of it; nothing of it is left behind."""
-
-    @asynccontextmanager
-    async def serve(**settings):
-        worker = WorkerService(
-            reactor,
-            WorkerSettings(
-                name="w",
-                listen="tcp:0:interface=127.0.0.1",
-                directory=str(directory / "worker"),
-                slot_uids="2000061000-2000061999",
-                **{"slots": 2, "progress_seconds": 0.2, **settings},
-            ),
-        )
-        worker.startService()
-        client = Client(reactor, worker)
-        try:
-            yield client
-        finally:
-            await client.connections.close()
-            await worker.stopService()
-        assert os.listdir(directory / "worker" / "jobs") == []
-        assert worker.jobs.slots.taken == 0
-
-    return serve
 
 
 @pytest.fixture
@@ -302,40 +207,6 @@ async def test_oversize_jobs_are_refused(served, shop):
 
 
 @pytest_twisted.ensureDeferred
-async def test_drain_lets_the_running_finish(served, shop, reactor, directory):
-    """A draining worker takes nothing new and ends when the last running job has."""
-    code = 'write(1, "x", 1); for (;;) { if (access("/out/go", F_OK) == 0) return 0; usleep(1000); }'
-    action = program_in(shop, body(code), name="drain-probe", outputs=[b"/out/a.o"])
-    action = attrs.evolve(action, inputs=(*action.inputs, DirectoryInput(b"/out")))
-    async with served() as client:
-        await send_tiny_toolchain(client, shop, action)
-        running = client.run(client.lease(action.toolchain), action, shop.blobs)
-        await until(reactor, lambda: processes(b"/bin/drain-probe"))
-        drained = client.worker.drain()
-        with pytest.raises(WorkerDraining):
-            client.lease(action.toolchain)
-        assert not drained.called
-        (job,) = os.listdir(directory / "worker" / "jobs")
-        os.mknod(directory / "worker" / "jobs" / job / "root" / "out" / "go")
-        assert (await running).stdout == b"x"
-        await drained
-
-
-@pytest_twisted.ensureDeferred
-async def test_drain_is_bounded(served, shop, reactor):
-    """What still runs after drain_seconds is killed."""
-    action = program_in(shop, body("pause();"), name="undrained-probe")
-    async with served(drain_seconds=0.3) as client:
-        await send_tiny_toolchain(client, shop, action)
-        running = client.run(client.lease(action.toolchain), action, shop.blobs)
-        await until(reactor, lambda: processes(b"/bin/undrained-probe"))
-        await client.worker.drain()
-        with pytest.raises(SccacheTwistedError):
-            await running
-        assert processes(b"/bin/undrained-probe") == []
-
-
-@pytest_twisted.ensureDeferred
 async def test_stop_kills_everything(served, shop, reactor):
     """A worker that is stopped leaves no process, no file and no uid behind."""
     action = program_in(shop, body("pause();"), name="stopped-probe")
@@ -389,10 +260,3 @@ async def test_a_renewed_certificate_breaks_nothing(served, shop, reactor):
             assert (await stranger.run(fresh, action, shop.blobs)).exit_code == 0
         finally:
             await stranger.connections.close()
-
-
-async def send_tiny_toolchain(client, shop, action):
-    """Put a program's toolchain into the worker's store, without a client's upload."""
-    intake = client.worker.jobs.toolchains.begin(action.toolchain)
-    intake.write(zstandard.ZstdCompressor().compress(tiny_tar()))
-    intake.finish()
