@@ -20,8 +20,11 @@ from twisted.web.iweb import IBodyProducer
 from sccache_twisted.errors import (
     ConnectionFailed,
     Malformed,
+    NoWorkers,
     SccacheTwistedError,
+    SchedulerUnavailable,
     Silence,
+    StillQueued,
     TooLarge,
     UserError,
 )
@@ -33,6 +36,8 @@ from sccache_twisted.wire.http import MAX_ERROR_BODY, error_from_response
 
 Result = TypeVar("Result")
 _GOOD = frozenset({200, 201})
+_OTHERS_WORDS = (UserError, NoWorkers, SchedulerUnavailable, StillQueued)
+"""What only this side, or a scheduler, can know. From a worker it would send a job home, or have it wait for ever."""
 
 
 class Receiver(Shape):
@@ -174,9 +179,9 @@ class Conversation:
     def _judged(self, error: Exception) -> Exception:
         if self._silent is not None:
             return self._silent
-        if isinstance(error, SccacheTwistedError | CancelledError):
-            return error
         inner = _innermost(error)
+        if isinstance(inner, Malformed | TooLarge):
+            return blamed(inner, self._who)
         if isinstance(inner, SccacheTwistedError | CancelledError):
             return inner
         judged = as_peer_failure(Failure(inner), self._who).value
@@ -226,6 +231,14 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
+def blamed(error: SccacheTwistedError, who: str) -> SccacheTwistedError:
+    """What is wrong with an answer, and whose answer it was."""
+    return type(error)(f"{who} answered what cannot be used: {error.sentence}")
+
+
 def spoken(error: SccacheTwistedError, who: str) -> SccacheTwistedError:
-    """A worker's own error; what only this side can say, in a worker's mouth, is malformed."""
-    return Malformed(f"{who} answered: {error.sentence}") if isinstance(error, UserError) else error
+    """A worker's own error; what is not a worker's to say is malformed."""
+    said = f"{who} answered: {error.sentence}"
+    if isinstance(error, _OTHERS_WORDS):
+        return Malformed(said)
+    return type(error)(said) if isinstance(error, Malformed | TooLarge) else error

@@ -17,7 +17,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from sccache_twisted.client.conversation import Conversation, FrameBody, WholeBody, spoken
+from sccache_twisted.client.conversation import Conversation, FrameBody, WholeBody, blamed, spoken
 from sccache_twisted.client.fallback import InputChanged
 from sccache_twisted.client.known import KnownBlobs
 from sccache_twisted.errors import (
@@ -35,7 +35,7 @@ from sccache_twisted.net.agent import WorkerAgent
 from sccache_twisted.net.transfer import PiecewiseBody
 from sccache_twisted.security.book import CertificateBook
 from sccache_twisted.wire.http import JOB_HEADER, JOB_TYPE, TOOLCHAIN_TYPE, job_header, job_path, toolchain_path
-from sccache_twisted.wire.jobs import PROGRESS, Missing, Progress, decode_answer, encode_job
+from sccache_twisted.wire.jobs import FAILURE, PROGRESS, Missing, Progress, decode_answer, encode_job
 
 Result = TypeVar("Result")
 Refresh = Callable[[ServerId], "Deferred[bytes | None]"]
@@ -185,8 +185,8 @@ class WorkerConnections:
         try:
             answer = await self._in_thread_if(len(payload), decode_answer, kind, payload, MAX_RESULT_BYTES)
         except SccacheTwistedError as error:
-            told = spoken(error, f"Worker {allocation.server_id}")
-            raise told from None
+            judged = (spoken if kind == FAILURE else blamed)(error, _who(allocation))
+            raise judged from None
         if isinstance(answer, Progress):
             raise Malformed(f"Worker {allocation.server_id} ended its answer with progress.")
         if isinstance(answer, ActionResult):
@@ -262,8 +262,7 @@ class WorkerConnections:
 
     def _conversation(self, allocation: Allocation) -> Conversation:
         exchange = self._agent.exchange(allocation.server_id, allocation.address)
-        who = f"Worker {allocation.server_id} at {allocation.address}"
-        return Conversation(self._reactor, exchange, self._silence_seconds, who)
+        return Conversation(self._reactor, exchange, self._silence_seconds, _who(allocation))
 
     def _headers(self, allocation: Allocation, content_type: bytes) -> Headers:
         return Headers(
@@ -291,6 +290,10 @@ class _Work(Generic[Result]):
         """Hang up; whoever waits fails with ``why``."""
         self.why = why
         self.deferred.cancel()
+
+
+def _who(allocation: Allocation) -> str:
+    return f"Worker {allocation.server_id} at {allocation.address}"
 
 
 def _check(action: Action, result: ActionResult, server_id: ServerId) -> None:

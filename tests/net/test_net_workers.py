@@ -34,8 +34,11 @@ from sccache_twisted.errors import (
     Malformed,
     MissingInputs,
     NoLocalFallback,
+    NoWorkers,
     PinMismatch,
+    SchedulerUnavailable,
     Silence,
+    StillQueued,
     TooLarge,
     ToolchainAbsent,
     UnknownAttempt,
@@ -149,6 +152,10 @@ LIES = [
     (frames(encode_failure(ToolchainAbsent())), ToolchainAbsent, "."),
     (frames(encode_failure(JobKilled("out of memory"))), JobKilled, "out of memory"),
     (frames(encode_failure(NoLocalFallback("go home"))), Malformed, "go home"),
+    (frames(encode_failure(NoWorkers())), Malformed, "answered: No living worker"),
+    (frames(encode_failure(SchedulerUnavailable())), Malformed, "answered: No scheduler"),
+    (frames(encode_failure(StillQueued())), Malformed, "answered: No slot"),
+    (says(400, error_body(StillQueued())), Malformed, "answered: No slot"),
     (says(400, error_body(NoLocalFallback("go home"))), Malformed, "go home"),
 ]
 
@@ -159,8 +166,10 @@ async def test_every_answer_is_a_result_or_an_error_of_the_table(answer, error, 
     """Whatever a worker answers, it is believed only if it is what may be answered; the next job is unharmed."""
     worker = Worker(identity(A), answer, frames(DONE))
     client = Client()
-    with pytest.raises(error, match=text):
+    with pytest.raises(error, match=text) as refused:
         await run(client, worker)
+    if isinstance(refused.value, Malformed | TooLarge):
+        assert refused.value.sentence.startswith(f"Worker {A}")
     assert await run(client, worker) == RESULT
     await client.stop()
     await worker.stop()
