@@ -34,8 +34,13 @@ MISSING = b"m"
 FAILURE = b"e"
 RESULT = b"r"
 
+MAX_ITEMS = 1 << 18
+"""Most values of any kind in an answer: a value may take one byte on the wire, and sixty in memory."""
+
 _LENGTH = struct.Struct(">I")
 _MAX_HEADER = 128 << 20
+_ITEMS_OF_JOB = 1 << 20
+_ITEMS_OF_INPUT = 8
 
 
 @frozen
@@ -89,7 +94,8 @@ def decode_job(body: bytes, *, max_plain: int, max_inputs: int) -> tuple[Action,
     if length > min(_MAX_HEADER, len(plain) - _LENGTH.size):
         raise Malformed("A job request ends before its header does.")
     at = _LENGTH.size + length
-    header = _Map(_unpack(plain[_LENGTH.size : at], "A job's header"), "A job's header")
+    items = _ITEMS_OF_JOB + _ITEMS_OF_INPUT * max_inputs
+    header = _Map(_unpack(plain[_LENGTH.size : at], "A job's header", items), "A job's header")
     inputs = header.list("inputs")
     if len(inputs) > max_inputs:
         raise TooLarge(f"A job with {len(inputs)} inputs is over the limit of {max_inputs}.")
@@ -241,9 +247,28 @@ def _pack(value: Any) -> bytes:
     return packed
 
 
-def _unpack(data: bytes | memoryview, what: str) -> Any:
+def _unpack(data: bytes | memoryview, what: str, most: int = MAX_ITEMS) -> Any:
+    """Decode msgpack that holds at most so many values; more are refused before they have all been made."""
+    left = most
+
+    def counted(container: Any) -> Any:
+        nonlocal left
+        left -= 1 + len(container)
+        if left < 0:
+            raise TooLarge(f"{what} holds more than {most} values.")
+        return container
+
     try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=True, max_ext_len=0)
+        return msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_ext_len=0,
+            max_array_len=most,
+            max_map_len=most,
+            list_hook=counted,
+            object_hook=counted,
+        )
     except (ValueError, UnicodeDecodeError, msgpack.exceptions.UnpackException):
         raise Malformed(f"{what} is not valid msgpack.") from None
 

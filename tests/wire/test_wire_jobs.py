@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import tracemalloc
 
 import msgpack
 import pytest
@@ -123,6 +124,26 @@ def test_a_bomb_is_refused_by_its_announced_size():
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(100))
     with pytest.raises(Malformed, match="how large"):
         jobs.decode_job(unsized, max_plain=1 << 20, max_inputs=8)
+
+
+EMPTIES = {"lists": b"\x90", "maps": b"\x80"}
+
+
+@pytest.mark.parametrize("kind", EMPTIES)
+def test_many_values_in_few_bytes_are_refused(kind):
+    """A value may take a byte and become sixty: values are counted while they are made, and soon there are too many."""
+    inner = b"\xdc" + struct.pack(">H", 1000) + EMPTIES[kind] * 1000
+    plain = b"\xdd" + struct.pack(">I", 8000) + inner * 8000
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match=f"more than {jobs.MAX_ITEMS} values"):
+            jobs.decode_answer(jobs.RESULT, zstandard.ZstdCompressor().compress(plain), 1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    body = zstandard.ZstdCompressor().compress(struct.pack(">I", len(plain)) + plain)
+    with pytest.raises(TooLarge, match="values"):
+        jobs.decode_job(body, max_plain=1 << 30, max_inputs=8)
 
 
 def test_too_many_inputs_and_unannounced_bytes_are_refused():
