@@ -21,6 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sccache_twisted.client.doubt import Doubt
 from sccache_twisted.client.expected import Expectations
 from sccache_twisted.client.fallback import FellBack
 from sccache_twisted.client.stats import Statistics
@@ -215,6 +216,7 @@ class _Job:
         self._server_id: ServerId | None = None
         self._allocating = False
         self._was_running = False
+        self._doubt = Doubt()
         self.cancelled = False
 
     def run(self) -> Deferred[RemoteRun]:
@@ -300,6 +302,7 @@ class _Job:
                     raise
                 self._history = history
                 await self._upload(allocation)
+        self._doubt.hear(action, result, allocation.server_id)
         return self._done(allocation, result, dispatcher.clock.seconds() - began)
 
     async def _upload(self, allocation: Allocation) -> None:

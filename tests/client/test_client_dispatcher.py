@@ -45,6 +45,7 @@ from sccache_twisted.model import (
     AllocationRequest,
     ClientId,
     Digest,
+    OutputFile,
     RunFigures,
     ServerId,
     Transfers,
@@ -53,7 +54,8 @@ from sccache_twisted.model import (
 )
 
 TOOLCHAIN = Digest("7" * 64)
-GOOD = ActionResult(0, b"", b"", (), RunFigures(wall_seconds=2.0, peak_memory_bytes=900 << 20))
+FIGURES = RunFigures(wall_seconds=2.0, peak_memory_bytes=900 << 20)
+GOOD = ActionResult(0, b"", b"", (OutputFile(b"/src/a.o", b"object"),), FIGURES)
 ACTION = Action(TOOLCHAIN, b"/usr/bin/gcc", (b"gcc", b"-c", b"a.c"), b"/src", (), (), (b"/src/a.o",))
 
 
@@ -266,7 +268,8 @@ def test_refusals() -> None:
     refusals = [WorkerFull() if n % 2 else UnknownAttempt() for n in range(30)]
     bench = Bench(Scheduler(server(1)), Workers(*refusals, GOOD))
     assert bench.outcome().figures.attempts == 31
-    assert bench.scheduler.asked[-1].avoid == frozenset()
+    assert bench.scheduler.asked[1].avoid == frozenset()
+    assert bench.scheduler.asked[-1].avoid == {server(1)}
     assert 20 < bench.clock.seconds() < 30 * 5
 
 
@@ -274,7 +277,8 @@ def test_lease_taken_back() -> None:
     """A lease that the other side takes back is a refusal: the job is still wanted, and runs on a worker."""
     bench = Bench(Scheduler(server(1)), Workers(*[JobCancelled("the scheduler said so")] * 7, GOOD))
     assert bench.outcome().figures.attempts == 8
-    assert bench.scheduler.asked[-1].avoid == frozenset()
+    assert bench.scheduler.asked[1].avoid == frozenset()
+    assert bench.scheduler.asked[-1].avoid == {server(1)}
 
 
 def test_retry_limit() -> None:
@@ -286,6 +290,25 @@ def test_retry_limit() -> None:
     assert "no namespaces" in failed.local.sentence
     assert len(bench.workers.ran) == 5
     assert bench.statistics.dist_errors == 5
+
+
+def test_output_that_is_absent() -> None:
+    """A worker that sends a success without its object is avoided; when a second one says the same, it is believed."""
+    without = evolve(GOOD, outputs=())
+    bench = Bench(Scheduler(server(1), server(2)), Workers(without, GOOD))
+    assert bench.outcome().result == GOOD
+    assert bench.scheduler.asked[1].avoid == {server(1)}
+    assert [(report.outcome, report.reason) for report in bench.scheduler.reports] == [
+        (Outcome.FAILED, "malformed"),
+        (Outcome.DONE, ""),
+    ]
+    bench = Bench(Scheduler(server(1), server(2)), Workers(without))
+    assert bench.outcome().result == without
+    assert len(bench.scheduler.asked) == 2
+    failed = evolve(without, exit_code=1)
+    bench = Bench(Scheduler(server(1)), Workers(failed))
+    assert bench.outcome().result == failed
+    assert len(bench.scheduler.asked) == 1
 
 
 def test_killed() -> None:
