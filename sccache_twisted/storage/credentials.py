@@ -11,10 +11,10 @@ from typing import Any
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from sccache_twisted.errors import StorageError
+from sccache_twisted.storage.aside import Shared, aside
 
 
 @frozen
@@ -47,23 +47,16 @@ class Credentials:
     """Finds the signer; many who ask at once wait for one search."""
 
     def __init__(self, reactor: Any, region: str, *, anonymous: bool) -> None:
-        self._reactor = reactor
         self._region = region
-        self._signer = Signer(region) if anonymous else None
         self._anonymous = anonymous
-        self._searching = False
-        self._waiting: list[Deferred[Signer]] = []
+        self._signer = Signer(region) if anonymous else None
+        self._search = Shared(lambda: aside(reactor, self._find).addCallbacks(self._found, _not_found))
 
     def signer(self) -> Deferred[Signer]:
         """The signer; StorageError when there are no credentials. Cancelling ends the wait, not the search."""
         if self._signer is not None and not self._signer.due:
             return succeed(self._signer)
-        waiter: Deferred[Signer] = Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
-        if not self._searching:
-            self._searching = True
-            deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._find).addBoth(self._found)
-        return waiter
+        return self._search.result()
 
     def forget(self) -> None:
         """They were refused: look again the next time."""
@@ -85,12 +78,12 @@ class Credentials:
         found.sign("GET", "http://localhost/", {}, b"")
         return found
 
-    def _found(self, result: Signer | Failure) -> None:
-        self._searching = False
-        if isinstance(result, Failure) and not result.check(StorageError):
-            result = Failure(StorageError(f"The credentials for S3 can't be had: {result.getErrorMessage()}."))
-        if not isinstance(result, Failure):
-            self._signer = result
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            (waiter.errback if isinstance(result, Failure) else waiter.callback)(result)  # type: ignore[arg-type]
+    def _found(self, signer: Signer) -> Signer:
+        self._signer = signer
+        return signer
+
+
+def _not_found(failure: Failure) -> Failure:
+    if failure.check(StorageError):
+        return failure
+    return Failure(StorageError(f"The credentials for S3 can't be had: {failure.getErrorMessage().rstrip('.')}."))

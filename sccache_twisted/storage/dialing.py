@@ -6,16 +6,17 @@ Knows how a connection comes to be and what to say when it doesn't. Refuses to k
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory, connectionDone
@@ -24,6 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
+from sccache_twisted.storage.aside import HostName
 
 
 @frozen
@@ -34,11 +36,6 @@ class Server:
     host: str
     port: int
     tls: IOpenSSLClientConnectionCreator | None = None
-
-    @property
-    def address(self) -> str:
-        """The name that is resolved: whatever ends in .localhost is this machine (RFC 6761), resolver or not."""
-        return "127.0.0.1" if self.host.endswith(".localhost") else self.host
 
 
 @implementer(IHandshakeListener)
@@ -81,23 +78,49 @@ class Dialled:
 
 
 Line = TypeVar("Line", bound=Dialled)
+Result = TypeVar("Result")
 
 
-async def dial(reactor: Any, server: Server, make: Callable[[], Line], seconds: float) -> Line:
-    """A new connection, judged if there is TLS; StorageError when there is none within ``seconds``."""
-    factory = _Factory(make, tls=server.tls is not None)
-    outer: Any = factory if server.tls is None else TLSMemoryBIOFactory(server.tls, True, factory, clock=reactor)
-    began = reactor.seconds()
-    try:
-        endpoint = HostnameEndpoint(reactor, server.address, server.port, timeout=seconds)
-        connected: Any = await endpoint.connect(outer).addTimeout(seconds, reactor)
-        line: Line = connected if server.tls is None else connected.wrappedProtocol
-        await line.up.addTimeout(max(0.0, began + seconds - reactor.seconds()), reactor)
-    except (CancelledError, ConnectingCancelledError):
-        raise CancelledError from None
-    except Exception as problem:
-        raise StorageError(_sentence(server.who, problem, seconds)) from problem
-    return line
+class Dialler(Generic[Line]):
+    """Makes connections to one server; ``make`` makes the protocol of each."""
+
+    def __init__(self, reactor: Any, server: Server, make: Callable[[], Line], seconds: float) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._make = make
+        self._seconds = seconds
+        self._name = HostName(reactor, server.host)
+
+    async def dial(self) -> Line:
+        """A new connection, judged if there is TLS; StorageError when there is none within ``seconds``."""
+        ends = self._reactor.seconds() + self._seconds
+        try:
+            addresses = await self._within(self._name.addresses(), ends)
+            for address in addresses[:-1]:
+                try:
+                    return await self._connected(address, ends)
+                except (ConnectError, DeferredTimeout):
+                    continue
+            return await self._connected(addresses[-1], ends)
+        except (CancelledError, ConnectingCancelledError):
+            raise CancelledError from None
+        except Exception as problem:
+            self._name.forget()
+            raise StorageError(_sentence(self._server.who, problem, self._seconds)) from problem
+
+    async def _connected(self, address: str, ends: float) -> Line:
+        tls = self._server.tls
+        factory = _Factory(self._make, tls=tls is not None)
+        outer: Any = factory if tls is None else TLSMemoryBIOFactory(tls, True, factory, clock=self._reactor)
+        kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        endpoint = kind(self._reactor, address, self._server.port, timeout=self._seconds)
+        connected: Any = await self._within(endpoint.connect(outer), ends)
+        line: Line = connected if tls is None else connected.wrappedProtocol
+        await self._within(line.up, ends)
+        return line
+
+    def _within(self, doing: Deferred[Result], ends: float) -> Deferred[Result]:
+        return doing.addTimeout(max(0.0, ends - self._reactor.seconds()), self._reactor)
 
 
 def closed_early(who: str) -> StorageError:
@@ -106,8 +129,10 @@ def closed_early(who: str) -> StorageError:
 
 
 def _sentence(who: str, problem: Exception, seconds: float) -> str:
-    if isinstance(problem, DNSLookupError):
-        return f"{who} cannot be found: no such host name."
+    if isinstance(problem, socket.gaierror):
+        return f"{who} cannot be found: {problem.strerror}."
+    if isinstance(problem, UnicodeError):
+        return f"{who} cannot be found: that is no host name."
     if isinstance(problem, (DeferredTimeout, ConnectTimeout)):
         return f"{who} did not take a connection within {seconds:g} s."
     if isinstance(problem, VerificationError):

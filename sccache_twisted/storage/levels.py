@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
@@ -63,7 +63,7 @@ class Levels:
         return Deferred.fromCoroutine(self._delete(key))
 
     def close(self) -> Deferred[None]:
-        """See ICacheStore. What is being copied between levels is finished first, within those levels' own bounds."""
+        """See ICacheStore. What is being copied between levels is given up."""
         self._closed = True
         return Deferred.fromCoroutine(self._close())
 
@@ -131,7 +131,8 @@ class Levels:
                 copying.addCallback(_forget, self._backfills, copying)
 
     async def _close(self) -> None:
-        await DeferredList(list(self._backfills))
+        for copying in tuple(self._backfills):
+            copying.cancel()
         await gatherResults([level.store.close() for level in self._levels], consumeErrors=True)
 
     def _check(self) -> None:
@@ -142,7 +143,7 @@ class Levels:
 async def _copy(level: Level, key: str, entry: bytes) -> None:
     try:
         await level.store.put(key, entry)
-    except StorageError:
+    except (StorageError, CancelledError):
         # Counted by the level that did not take it; nobody waits for a copy.
         return
     level.figures.backfills_to += 1

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from sccache_twisted.errors import EntryTooLarge, StorageError
 from sccache_twisted.interfaces import ICacheStore
 from sccache_twisted.storage.connections import Connections
-from sccache_twisted.storage.dialing import Dialled, Server, closed_early, dial
+from sccache_twisted.storage.dialing import Dialled, Dialler, Server, closed_early
 from sccache_twisted.storage.entries import MAX_ENTRY_BYTES, check_key, check_size
 
 _ITEM_OVERHEAD = 512
@@ -54,6 +54,7 @@ class MemcachedStore:
         self._expiration = max(1, round(expiration_seconds)) if expiration_seconds else 0
         self._connect_seconds = connect_seconds
         self._largest = MAX_ENTRY_BYTES
+        self._dialler = Dialler(reactor, server, lambda: _Line(server.who), connect_seconds)
         self._connections: Connections[_Line] = Connections(reactor, server.who, self._connect)
 
     def get(self, key: str) -> Deferred[bytes | None]:
@@ -115,7 +116,7 @@ class MemcachedStore:
         return StorageError(f"{self._server.who} refuses: {words}.")
 
     async def _connect(self) -> _Line:
-        line = await dial(self._reactor, self._server, lambda: _Line(self._server.who), self._connect_seconds)
+        line = await self._dialler.dial()
         try:
             if self._login.username:
                 # memcached's way of logging in: the first thing that is stored, under any name, is the password.

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from sccache_twisted.errors import StorageError
 from sccache_twisted.interfaces import ICacheStore
 from sccache_twisted.storage.connections import Connections
-from sccache_twisted.storage.dialing import Dialled, Server, closed_early, dial
+from sccache_twisted.storage.dialing import Dialled, Dialler, Server, closed_early
 from sccache_twisted.storage.entries import MAX_ENTRY_BYTES, check_key, check_size
 
 MAX_VALUE_BYTES = 512 << 20
@@ -49,6 +49,7 @@ class RedisStore:
         self._prefix = prefix.encode()
         self._expiry = ("PX", b"%d" % max(1, round(ttl_seconds * 1000))) if ttl_seconds else ()
         self._connect_seconds = connect_seconds
+        self._dialler = Dialler(reactor, server, lambda: _Line(server.who), connect_seconds)
         self._connections: Connections[_Line] = Connections(reactor, server.who, self._connect)
 
     def get(self, key: str) -> Deferred[bytes | None]:
@@ -89,7 +90,7 @@ class RedisStore:
         return self._connections.call(lambda line: line.ask(*words))
 
     async def _connect(self) -> _Line:
-        line = await dial(self._reactor, self._server, lambda: _Line(self._server.who), self._connect_seconds)
+        line = await self._dialler.dial()
         login = self._login
         try:
             if login.username or login.password:

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
 from sccache_twisted.storage.connections import Connections
-from sccache_twisted.storage.dialing import Dialled, Server, closed_early, dial
+from sccache_twisted.storage.dialing import Dialled, Dialler, Server, closed_early
 from sccache_twisted.storage.entries import MAX_ENTRY_BYTES
 
 _LARGEST_REFUSAL = 64 << 10
@@ -53,8 +53,8 @@ class StoreClient:
     def __init__(self, reactor: Any, server: Server, connect_seconds: float) -> None:
         self._reactor = reactor
         self._server = server
-        self._connect_seconds = connect_seconds
-        self._connections: Connections[_Line] = Connections(reactor, server.who, self._connect)
+        dialler = Dialler(reactor, server, lambda: _Line(self._give), connect_seconds)
+        self._connections: Connections[_Line] = Connections(reactor, server.who, dialler.dial)
         # A store that sets cookies has none kept.
         self._cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
@@ -98,12 +98,6 @@ class StoreClient:
         if answer.status in {301, 302, 303, 307, 308}:
             return StorageError(f"{who} sends us elsewhere; write its endpoint as {answer.header('Location')[:200]!r}.")
         return StorageError(f"{who} answered with status {answer.status}.")
-
-    async def _connect(self) -> _Line:
-        def make() -> _Line:
-            return _Line(self._give)
-
-        return await dial(self._reactor, self._server, make, self._connect_seconds)
 
     def _give(self, line: _Line) -> None:
         # Twisted tells it before it has ended the request that was, so the next one can't begin at once.

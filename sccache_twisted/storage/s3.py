@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
@@ -23,6 +24,9 @@ from sccache_twisted.storage.requests import Answer, StoreClient
 
 _CODE = re.compile(rb"<Code>(\w{1,80})</Code>")
 _STALE = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"})
+
+_SIGNED_AT_ONCE = 1 << 20
+"""A signature holds the body's SHA-256; larger bodies are hashed in a thread."""
 
 
 @frozen
@@ -42,6 +46,7 @@ class S3Store:
     def __init__(
         self, reactor: Any, server: Server, bucket: Bucket, credentials: Credentials, connect_seconds: float
     ) -> None:
+        self._reactor = reactor
         self._who = server.who
         self._bucket = bucket
         self._prefix = [quote(part) for part in bucket.prefix.split("/") if part]
@@ -95,7 +100,13 @@ class S3Store:
         check_key(key)
         url = "/".join([self._bucket.base, *self._prefix, key[0], key[1], key[2], key])
         signer = await self._credentials.signer()
-        return await self._client.request(method, url, signer.sign(method, url, headers or {}, body or b""), body)
+        arguments = (method, url, headers or {}, body or b"")
+        if body is not None and len(body) > _SIGNED_AT_ONCE:
+            pool = self._reactor.getThreadPool()
+            signed = await deferToThreadPool(self._reactor, pool, signer.sign, *arguments)
+        else:
+            signed = signer.sign(*arguments)
+        return await self._client.request(method, url, signed, body)
 
     def _refusal(self, answer: Answer, code: str) -> StorageError:
         if code in _STALE:
