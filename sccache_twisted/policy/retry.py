@@ -104,6 +104,7 @@ class JobHistory:
     avoid: frozenset[ServerId] = frozenset()
     lost_on: frozenset[ServerId] = frozenset()
     uploaded_to: frozenset[ServerId] = frozenset()
+    refused_by: frozenset[ServerId] = frozenset()
 
     @property
     def memory_factor(self) -> int:
@@ -140,6 +141,9 @@ class JobHistory:
     def _noted(self, kind: FailureKind, server_id: ServerId | None, *, was_running: bool) -> JobHistory:
         means = FAILURES[kind]
         lost = kind is FailureKind.TRANSPORT and was_running and server_id is not None
+        refused = kind is FailureKind.REFUSAL and server_id is not None
+        # Who twice accepts a job and then knows nothing of it would get it again and again, being idle.
+        avoided = means.avoid or (refused and server_id in self.refused_by)
         return evolve(
             self,
             counted=self.counted + means.counted,
@@ -147,7 +151,8 @@ class JobHistory:
             refusals=self.refusals + 1 if kind is FailureKind.REFUSAL else 0,
             # To be given a worker that was already avoided means that nobody else is left: only then slow down.
             repeats=self.repeats + (means.avoid and (server_id is None or server_id in self.avoid)),
-            avoid=self.avoid | {server_id} if means.avoid and server_id is not None else self.avoid,
+            avoid=self.avoid | {server_id} if avoided and server_id is not None else self.avoid,
+            refused_by=self.refused_by | {server_id} if refused and server_id is not None else self.refused_by,
             lost_on=self.lost_on | {server_id} if lost and server_id is not None else self.lost_on,
         )
 

@@ -100,12 +100,24 @@ def test_refusals_are_never_counted_but_slow_down():
     for _ in range(4):
         history, step = history.after(UnknownAttempt(), A, was_running=False)
         assert isinstance(step, Again)
-        assert step.avoid == frozenset()
         bounds.append(step.wait_bound)
     assert bounds == pytest.approx([0.0, 0.2, 0.4, 0.8])
     history, step = history.after(ConnectionFailed(), A, was_running=False)
     history, step = history.after(WorkerFull(), A, was_running=False)
     assert step == Again(frozenset({A}), 0.0), "another kind of failure ends the row"
+
+
+def test_who_refuses_a_job_twice_is_avoided():
+    """A worker that keeps accepting a job and then knows nothing of it is ranked last for it, and nobody else is."""
+    history = JobHistory()
+    for failure, server_id in ((UnknownAttempt(), A), (WorkerFull(), B), (WorkerFull(), None), (WorkerFull(), None)):
+        history, step = history.after(failure, server_id, was_running=False)
+        assert isinstance(step, Again)
+        assert step.avoid == frozenset()
+    history, step = history.after(UnknownAttempt(), A, was_running=False)
+    assert isinstance(step, Again)
+    assert step.avoid == {A}
+    assert history.counted == 0
 
 
 def test_a_missing_toolchain_is_uploaded_once_per_worker():
