@@ -119,7 +119,7 @@ class Stage:
             struck = self.proxy.arm(cut, self.victim.kill if kill else lambda: None)
             freed = None if kill else pool.submit(self._seconds_to_free, struck)
             done = self.call(source)
-            assert struck.is_set(), "nothing was cut"
+            assert struck.wait(END_SECONDS), "nothing was cut"
         told = self.client.events(since=client)
         attempt = (done["job_id"], 1)
         assert jobs.attempts(told, "worker_accepted")[attempt]["server_id"] == server_id
