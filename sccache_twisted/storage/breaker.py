@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from sccache_twisted.errors import EntryTooLarge, StorageError
@@ -75,14 +75,15 @@ class Breaker:
             return None
         try:
             result = await begin()
-        except CancelledError:
-            switch.abandoned()
-            raise
         except EntryTooLarge:
             switch.succeeded()
             return None
         except StorageError as problem:
             switch.failed(problem)
+            raise
+        except BaseException:
+            # Cancelled, or a defect: a probe that told nothing must not be waited for.
+            switch.abandoned()
             raise
         switch.succeeded()
         return result

@@ -17,7 +17,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from sccache_twisted.errors import StorageError
+from sccache_twisted.errors import EntryTooLarge, StorageError
 from sccache_twisted.interfaces import ICacheStore
 from sccache_twisted.storage.dialing import Server
 from sccache_twisted.storage.entries import check_key, check_size
@@ -115,6 +115,8 @@ class HttpStore:
             else:
                 await self._make_collections(collection)
                 answer = await self._request("PUT", path, bytes(entry))
+        if answer.status == 413:
+            raise EntryTooLarge(f"{self._who} does not take an entry of {len(entry)} bytes (413).")
         if answer.status == 400 and self._layout is Layout.BAZEL:
             raise StorageError(
                 f"{self._who} refuses an entry (400): a bazel-remote server has to be started with "

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import treq.client
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -80,7 +80,9 @@ class StoreClient:
             collected = _Collector(exchange.hang_up, MAX_ENTRY_BYTES if response.code == 200 else _LARGEST_REFUSAL)
             response.deliverBody(collected)
             content = await collected.whole
-        except (ResponseFailed, RequestTransmissionFailed) as problem:
+        except (StorageError, CancelledError):
+            raise
+        except Exception as problem:
             raise self._failure(problem) from problem
         return Answer(response.code, response.headers, content)
 
@@ -103,7 +105,9 @@ class StoreClient:
         # Twisted tells it before it has ended the request that was, so the next one can't begin at once.
         self._reactor.callLater(0, self._connections.give, line)
 
-    def _failure(self, problem: ResponseFailed | RequestTransmissionFailed) -> StorageError:
+    def _failure(self, problem: Exception) -> StorageError:
+        if not isinstance(problem, (ResponseFailed, RequestTransmissionFailed)):
+            return StorageError(f"{self._server.who} can't be asked: {problem!r}.")
         for reason in problem.reasons:
             if reason.check(StorageError):
                 return cast("StorageError", reason.value)

@@ -12,7 +12,7 @@ from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from sccache_twisted.errors import StorageError
+from sccache_twisted.errors import EntryTooLarge, StorageError
 from sccache_twisted.security.contexts import authority_peer
 from sccache_twisted.storage.dialing import Server
 from sccache_twisted.storage.http import HttpLogin, HttpStore, Layout
@@ -114,6 +114,18 @@ async def test_a_server_that_only_reads_refuses_writes_by_name(tmp_path, opened)
         with pytest.raises(StorageError, match="405"):
             await store.put(key, b"x")
         assert await store.get(key) == b"given"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_too_large_for_a_server_is_told_apart(tmp_path, opened):
+    """An entry over the server's bound on bodies is EntryTooLarge, small or large, and calls go on."""
+    with DavServer(tmp_path, "client_max_body_size 1k;") as server:
+        store = opened(server.port)
+        for size in (1025, 3_000_000):
+            with pytest.raises(EntryTooLarge, match="413"):
+                await store.put(key_of("x"), bytes(size))
+        await store.put(key_of("x"), bytes(1024))
+        assert await store.get(key_of("x")) == bytes(1024)
 
 
 @pytest_twisted.ensureDeferred
