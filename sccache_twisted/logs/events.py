@@ -172,6 +172,13 @@ STORE_LEFT_ALONE = _event(
     "sentence",
 )
 STORE_BACK = _event("store_back", _info, "{store} is back for {operation}", "store", "operation")
+STORE_DENIES = _event(
+    "store_denies",
+    _warn,
+    "{store} denies us a look-up, which it also does when an entry is not there and we may not list: {sentence}",
+    "store",
+    "sentence",
+)
 BAD_SIGNATURE = _event(
     "bad_signature",
     _warn,

@@ -17,13 +17,14 @@ from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
 from sccache_twisted.interfaces import ICacheStore
+from sccache_twisted.logs import EventLog, events
 from sccache_twisted.storage.credentials import Credentials
 from sccache_twisted.storage.dialing import Server
 from sccache_twisted.storage.entries import check_key, check_size
 from sccache_twisted.storage.requests import Answer, StoreClient
 
 _CODE = re.compile(rb"<Code>(\w{1,80})</Code>")
-_STALE = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"})
+_STALE = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 _SIGNED_AT_ONCE = 1 << 20
 """A signature holds the body's SHA-256; larger bodies are hashed in a thread."""
@@ -47,6 +48,8 @@ class S3Store:
         self, reactor: Any, server: Server, bucket: Bucket, credentials: Credentials, connect_seconds: float
     ) -> None:
         self._reactor = reactor
+        self._log = EventLog.of("sccache_twisted.storage", store="s3")
+        self._denied = False
         self._who = server.who
         self._bucket = bucket
         self._prefix = [quote(part) for part in bucket.prefix.split("/") if part]
@@ -74,8 +77,13 @@ class S3Store:
         if answer.status == 200:
             return answer.body
         code = _code(answer)
-        # Whoever may not list a bucket is told so of every object that isn't there.
-        if (answer.status == 404 and code != "NoSuchBucket") or (answer.status == 403 and code == "AccessDenied"):
+        if answer.status == 404 and code != "NoSuchBucket":
+            return None
+        if answer.status == 403 and code == "AccessDenied":
+            # Whoever may not list a bucket is told so of every object that isn't there.
+            if not self._denied:
+                self._denied = True
+                self._log.emit(events.STORE_DENIES, sentence=self._refusal(answer, code).sentence)
             return None
         raise self._refusal(answer, code)
 

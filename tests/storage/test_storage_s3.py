@@ -10,6 +10,8 @@ import pytest
 import pytest_twisted
 from contracts.cache_store import CacheStoreContract, key_of
 from store_servers import S3Server
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
 from sccache_twisted.errors import StorageError
 from sccache_twisted.storage.credentials import Credentials
@@ -137,6 +139,29 @@ async def test_credentials_of_a_file_are_used_and_looked_for_again(guarded, open
     (tmp_path / "credentials").write_text(profile.format(key, secret), encoding="ascii")
     await store.put(key_of("x"), b"x")
     assert await store.get(key_of("x")) == b"x"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_denied_look_up_is_a_miss_that_is_told_once(reactor, events):
+    """S3 denies whoever may not list a bucket every object that isn't there: misses, and one line in the log."""
+
+    class Denying(Resource):
+        isLeaf = True
+
+        def render_GET(self, request):
+            request.setResponseCode(403)
+            return b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+
+        render_PUT = render_GET
+
+    port = reactor.listenTCP(0, Site(Denying()), interface="127.0.0.1")
+    store = store_at(reactor, port.getHost().port)
+    assert [await store.get(key_of(name)) for name in "abc"] == [None] * 3
+    with pytest.raises(StorageError, match=r"AccessDenied \(403\)"):
+        await store.put(key_of("a"), b"a")
+    await store.close()
+    await port.stopListening()
+    assert [(name, event["store"]) for name, event in events] == [("store_denies", "s3")]
 
 
 @pytest_twisted.ensureDeferred
