@@ -15,7 +15,6 @@ from io import BytesIO
 from typing import Any, Final, Protocol
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,6 +40,7 @@ from sccache_twisted.wire.http import (
     parse_digest,
     status_of,
 )
+from sccache_twisted.worker.connections import Connections
 from sccache_twisted.worker.jobs import Jobs
 from sccache_twisted.worker.threads import Threads
 from sccache_twisted.worker.upload import Upload
@@ -309,7 +309,7 @@ class WorkerChannel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by Twisted."""
-        self.site.closed(self)
+        self.site.connections.closed(self)
         http.HTTPChannel.connectionLost(self, reason)
 
 
@@ -326,42 +326,16 @@ class WorkerSite(http.HTTPFactory):
         self.bounds = bounds
         self.open: Counter[str] = Counter()
         self._brake = BadTokenBrake()
-        self._channels: set[WorkerChannel] = set()
-        self._all_closed: Deferred[None] | None = None
+        self.connections = Connections(reactor)
 
     def buildProtocol(self, addr: Any) -> Any:
         """Called by Twisted for each connection."""
-        if self._all_closed is not None:
+        if self.connections.leaving:
             return None
         channel: Any = http.HTTPFactory.buildProtocol(self, addr)
         channel.site = self
-        self._channels.add(channel)
+        self.connections.opened(channel)
         return channel
-
-    def closed(self, channel: WorkerChannel) -> None:
-        """A connection has ended."""
-        self._channels.discard(channel)
-        if self._all_closed is not None and not self._channels and not self._all_closed.called:
-            self._all_closed.callback(None)
-
-    def farewell(self, seconds: float) -> Deferred[None]:
-        """Close every connection once what was answered is sent; after ``seconds`` cut the rest. Call it once.
-
-        Fires when none is left. What has been written is not yet on its way: a large result takes its time.
-        """
-        self._all_closed = Deferred()
-        if not self._channels:
-            self._all_closed.callback(None)
-            return self._all_closed
-        for channel in tuple(self._channels):
-            channel.loseConnection()
-        timer = self.reactor.callLater(seconds, self.cut)
-        return self._all_closed.addCallback(lambda _: timer.cancel() if timer.active() else None)
-
-    def cut(self) -> None:
-        """Cut every connection that is left."""
-        for channel in tuple(self._channels):
-            channel.transport.abortConnection()
 
     def log(self, request: Any) -> None:
         """Called by Twisted for each answer: our own events say it better."""

@@ -218,7 +218,8 @@ class WorkerService(service.Service):
             announced = self._announce_draining()
         await announced
         # A job is over for its client when it has the result, and that may still be on its way.
-        await self._site.farewell(max(deadline - self._reactor.seconds(), self._settings.links.connect_seconds))
+        patience = self._settings.links.connect_seconds
+        await self._site.connections.farewell(max(deadline - self._reactor.seconds(), patience), patience)
         await self._leave()
 
     def _announce_draining(self) -> Deferred[None]:
@@ -251,7 +252,7 @@ class WorkerService(service.Service):
         await self.jobs.abandon_all()
         await self._leave()
         await self._executor.clear()
-        self._site.cut()
+        self._site.connections.cut()
         self._threads.stop()
         self._open.close()
 

@@ -7,6 +7,7 @@ import shutil
 import attrs
 import pytest
 import pytest_twisted
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from worker_confinement_kit import body, processes, until
@@ -17,6 +18,7 @@ from sccache_twisted.config import LinkTimers, WorkerSettings
 from sccache_twisted.errors import ConnectionFailed, SccacheTwistedError, WorkerDraining
 from sccache_twisted.interfaces import AssignOrder
 from sccache_twisted.model import DirectoryInput, JobId, Try
+from sccache_twisted.worker.connections import Connections
 from sccache_twisted.worker.service import WorkerService
 
 pytestmark = pytest.mark.root
@@ -181,20 +183,54 @@ async def test_a_drain_ends_with_the_last_answer(served, shop, reactor, director
         running, drained = await end_with_noise(client, shop, reactor, directory)
         client.slow(paused=False)
         await drained
-        assert client.worker._site._channels == set()
+        assert len(client.worker._site.connections) == 0
         assert len((await running).stdout) == 24 << 20
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_nobody_takes_does_not_hold_the_drain(served, shop, reactor, directory):
-    """A client that reads no more is cut off when the drain's time is over."""
-    async with served(drain_seconds=1.0, links=LinkTimers(connect_seconds=0.1)) as client:
+    """A client that reads no more is cut off when nothing has moved for connect_seconds."""
+    async with served(drain_seconds=60.0, links=LinkTimers(connect_seconds=0.5)) as client:
         running, drained = await end_with_noise(client, shop, reactor, directory)
         await drained
-        assert client.worker._site._channels == set()
+        assert len(client.worker._site.connections) == 0
         client.slow(paused=False)
         with pytest.raises(ConnectionFailed):
             await running
+
+
+class Channel:
+    """A connection that closes by itself when it is asked to, or only when it is cut."""
+
+    def __init__(self, connections, *, willing):
+        self._connections = connections
+        self._willing = willing
+        self.transport = self
+        self.cut = False
+        connections.opened(self)
+
+    def loseConnection(self):
+        if self._willing:
+            self._connections.closed(self)
+
+    def abortConnection(self):
+        self.cut = True
+        self._connections.closed(self)
+
+
+@pytest.mark.parametrize(("seconds", "patience"), [(2.0, 60.0), (60.0, 2.0)], ids=["in all", "silence"])
+def test_a_farewell_is_bounded(seconds, patience):
+    """Whoever closes is waited for, whoever does not is cut; then no timer is left."""
+    clock = Clock()
+    connections = Connections(clock)
+    willing, deaf = (Channel(connections, willing=willing) for willing in (True, False))
+    ended = connections.farewell(seconds, patience)
+    clock.pump([0.25] * 7)
+    assert not ended.called
+    clock.pump([0.25] * 4)
+    assert ended.called
+    assert (willing.cut, deaf.cut) == (False, True)
+    assert clock.getDelayedCalls() == []
 
 
 @pytest_twisted.ensureDeferred
