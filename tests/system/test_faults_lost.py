@@ -147,9 +147,12 @@ def _build_on_and_on(yard, client, directory, over):
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("cycles", "most"), [(2, 3), pytest.param(10, 6, marks=pytest.mark.full)])
-def test_scale_out_and_scale_in(farm, yard, tmp_path, cycles, most):
+@pytest.mark.parametrize(
+    ("cycles", "most", "seed"), [(2, 3, 0), *(pytest.param(10, 6, seed, marks=pytest.mark.full) for seed in range(20))]
+)
+def test_scale_out_and_scale_in(farm, yard, tmp_path, cycles, most, seed):
     """Under a continuous build the farm grows from one worker and shrinks to one again, by TERM and by KILL."""
+    draw = random.Random(seed)
     client = farm.client("c1")
     (stays,) = farm.workers("w1")
     for name in NAMES[1:]:
@@ -173,6 +176,7 @@ def test_scale_out_and_scale_in(farm, yard, tmp_path, cycles, most):
                     "every new worker has done a job",
                     120,
                 )
+                draw.shuffle(grown)
                 for number, worker in enumerate(grown):
                     if (cycle + number) % 2:
                         worker.kill()

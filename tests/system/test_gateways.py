@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import re
 import shutil
 import socket
@@ -14,6 +15,7 @@ import pytest
 from attrs import frozen
 from bad_input_kit import SECONDS, SLOW, SLOW_COMMAND, TWISTD, Client, tables_of
 from support.cluster import Cluster, wait_for
+from support.farm.builds import seeds
 
 from sccache_twisted.cli.home import toml
 from sccache_twisted.cli.status import scheduler_status
@@ -216,10 +218,12 @@ def test_one_port_by_name(farm, ports, tmp_path):
             through(farm, workers)
 
 
-def test_takeover(farm, ports, tmp_path):
+@pytest.mark.parametrize("seed", seeds())
+def test_takeover(farm, ports, tmp_path, seed):
     """A worker that starts where another died, behind the same port, does its first job at the first attempt."""
     first, second, _, one, two = ports
-    with gateway("haproxy", POOL, tmp_path, {":21001": first, ":21002": second, FIRST: one, SECOND: two}):
+    kind = random.Random(seed).choice(("haproxy", "nginx"))
+    with gateway(kind, POOL, tmp_path, {":21001": first, ":21002": second, FIRST: one, SECOND: two}):
         late = farm.worker("builder-1", one, first)
         (done,) = farm.build(1)
         assert done["server_id"] == late.server_id

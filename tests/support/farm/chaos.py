@@ -29,6 +29,7 @@ UNITS = 24
 SPINS = 60_000
 MOST = 6
 LONGEST_PAUSE = 6
+LEAST_KINDS = 3
 _SETTLED_SECONDS = 120.0
 
 
@@ -80,10 +81,11 @@ class Chaos:
     struck: list[Struck] = field(factory=list)
 
     def go_on(self, building: "Future[int]", seconds: float) -> None:
-        """Strike until the time is over or the build has ended; then heal everybody."""
+        """Strike until the time is over and jobs were hit by several faults, or the build has ended; then heal all."""
         ends = time.monotonic() + seconds
         try:
-            while time.monotonic() < ends and not building.done():
+            while not building.done() and (time.monotonic() < ends or not self._was_felt()):
+                assert time.monotonic() < ends + _SETTLED_SECONDS, "no job was ever hit"
                 self._strike()
                 self._let_work(self.draw.randrange(LONGEST_PAUSE), building)
                 if self.struck and self.draw.random() < 0.5:
@@ -91,6 +93,9 @@ class Chaos:
         finally:
             while self.struck:
                 self._heal(0)
+
+    def _was_felt(self) -> bool:
+        return len(self.faults) >= LEAST_KINDS and bool(self.client.events("job_failed"))
 
     def _strike(self) -> None:
         names = [f"w{number}" for number in range(2, MOST + 1)]
