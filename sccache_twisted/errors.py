@@ -46,7 +46,7 @@ FAILURES: dict[FailureKind, Consequence] = {
     FailureKind.TOOLCHAIN_ABSENT: Consequence(again=True),
     FailureKind.MISSING_INPUT: Consequence(again=True),
     FailureKind.WORKER_FAULT: Consequence(again=True, counted=True, avoid=True, blame=True),
-    FailureKind.KILLED: Consequence(again=True, counted=True),
+    FailureKind.KILLED: Consequence(again=True, counted=True, avoid=True),
     FailureKind.COMPILER_ERROR: Consequence(again=False),
     FailureKind.CANCELLED: Consequence(again=False),
     FailureKind.USER: Consequence(again=False),

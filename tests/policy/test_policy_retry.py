@@ -86,9 +86,9 @@ def test_ten_lost_workers_end_a_job():
 
 
 def test_a_killed_job_gets_more_memory_once():
-    """A killed job is tried once more with twice the memory; killed again, it compiles locally."""
+    """A killed job is tried once more with twice the memory and elsewhere; killed again, it compiles locally."""
     history, step = JobHistory().after(JobKilled(), A, was_running=True)
-    assert step == Again(frozenset(), 0.0, memory_factor=2)
+    assert step == Again(frozenset({A}), 0.0, memory_factor=2)
     _, step = history.after(JobKilled(), B, was_running=True)
     assert step == CompileLocally(LocalReason.KILLED)
 
