@@ -17,7 +17,7 @@ import re
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import blake3
 from attrs import define
@@ -50,12 +50,14 @@ class _Blob:
 class BlobStore:
     """At most ``capacity_bytes`` of blobs on disk, and ``memory_bytes`` of small ones in memory as well.
 
-    WorkerStorage when the directory can't be made or read. ``boot`` names this boot of the machine.
+    WorkerStorage when the directory can't be made or read. ``boot`` names this boot of the machine. ``damaged`` is
+    told, in whatever thread, which blob was found damaged.
     """
 
     def __init__(
         self, directory: bytes, capacity_bytes: int, memory_bytes: int = 64 << 20, boot: str | None = None
     ) -> None:
+        self.damaged: Callable[[Digest], None] = lambda _digest: None
         self._directory = os.path.abspath(directory)
         self._capacity = capacity_bytes
         self._boot = _boot_id() if boot is None else boot
@@ -220,6 +222,7 @@ class BlobStore:
             raise _failure(self.path(digest), problem) from problem
         if content.hexdigest() != digest:
             self.drop(digest)
+            self.damaged(digest)
             raise MissingInputs(f"the input {digest} was corrupt on the worker's disk.")
         sealed = seal_ns(digest, found.st_size, self._boot)
         try:

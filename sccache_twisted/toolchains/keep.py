@@ -14,6 +14,7 @@ import shutil
 import stat
 import tempfile
 import threading
+from collections.abc import Callable
 
 import blake3
 from attrs import define, evolve, field, frozen
@@ -62,10 +63,12 @@ class _Kept:
 class ToolchainStore:
     """Toolchains below one directory, at most ``capacity_bytes`` of them, uploads in progress included.
 
-    WorkerStorage when the directory can't be made or read.
+    ``dropped`` is told, in whatever thread, which one is no longer kept and why. WorkerStorage when the directory can't
+    be made or read.
     """
 
     def __init__(self, directory: bytes, capacity_bytes: int, limits: ArchiveLimits | None = None) -> None:
+        self.dropped: Callable[[Digest, str], None] = lambda _digest, _reason: None
         self._directory = os.path.abspath(directory)
         self._capacity = capacity_bytes
         limits = limits or ArchiveLimits()
@@ -180,6 +183,7 @@ class ToolchainStore:
             self._size -= kept.record.toolchain.size
             self._note(digest, gone=True)
             doomed = self._set_aside(digest)
+        self.dropped(digest, "a file of it is damaged")
         shutil.rmtree(doomed, ignore_errors=True)
 
     # --- receiving ---
@@ -198,7 +202,7 @@ class ToolchainStore:
         """Make room for an upload, evicting the longest unused; WorkerStorage when the rest is pinned."""
         with self._lock:
             self._size += size
-            doomed = []
+            doomed = {}
             for digest, kept in sorted(self._kept.items(), key=lambda item: item[1].used):
                 if self._size <= self._capacity:
                     break
@@ -206,11 +210,12 @@ class ToolchainStore:
                     del self._kept[digest]
                     self._size -= kept.record.toolchain.size
                     self._note(digest, gone=True)
-                    doomed.append(self._set_aside(digest))
+                    doomed[digest] = self._set_aside(digest)
             fits = self._size <= self._capacity
             if not fits:
                 self._size -= size
-        for directory in doomed:
+        for digest, directory in doomed.items():
+            self.dropped(digest, "its room is needed")
             shutil.rmtree(directory, ignore_errors=True)
         if not fits:
             raise WorkerStorage("the worker's toolchain store is full of toolchains in use.")

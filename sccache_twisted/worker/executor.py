@@ -87,6 +87,8 @@ class Executor:
         self.starter = ToolchainFile(workshop.starter) if workshop.starter else None
         self._roots: dict[int, JobRoot] = {}
         self._settling: dict[int, Deferred[None]] = {}
+        workshop.toolchains.dropped = self._toolchain_dropped
+        workshop.blobs.damaged = self._blob_damaged
 
     def start(self, groups: Sequence[Group]) -> None:
         """Begin to run jobs, in the process that is to be their parent.
@@ -131,6 +133,12 @@ class Executor:
         finally:
             shop.blobs.unpin(digests.difference(absent))
             shop.toolchains.unpin(action.toolchain)
+
+    def _toolchain_dropped(self, digest: Digest, reason: str) -> None:
+        self.reactor.callFromThread(self.log.emit, events.TOOLCHAIN_DROPPED, toolchain=digest, reason=reason)
+
+    def _blob_damaged(self, digest: Digest) -> None:
+        self.reactor.callFromThread(self.log.emit, events.BLOB_CORRUPT, digest=digest)
 
     def _root(self, slot: int) -> JobRoot:
         if slot not in self._roots:
@@ -186,6 +194,7 @@ class _Job:
         self._owner = shop.owners[slot] if shop.owners else None
         self._group = executor.groups[slot] if executor.groups else None
         self._commands: list[Sandboxed] = []
+        self._toolchain: Toolchain | None = None
         self._over = ""
         self._oom_before = 0
 
@@ -200,6 +209,8 @@ class _Job:
             world = await threads.both(self._build, self._confine)
             prepared = seconds()
             left = await self._run_all(world)
+            if left[-1].exit_code:
+                await threads.run(self._suspect_toolchain)
         finally:
             for waiting in self._commands:
                 waiting.kill()
@@ -248,9 +259,16 @@ class _Job:
         toolchain = self._shop.toolchains.get(self._action.toolchain)
         if toolchain is None or not self._shop.toolchains.verify(toolchain.digest):
             raise ToolchainAbsent
+        self._toolchain = toolchain
         planned = plan(self._action, self._executor.trees.of(toolchain), self._executor.starter)
         self._root.build(planned, self._copy)
         return planned
+
+    def _suspect_toolchain(self) -> None:
+        """Damaged between the look at it and its start, a compiler may fail as if it had an error to report."""
+        toolchains, digest = self._shop.toolchains, self._action.toolchain
+        if toolchains.get(digest) is not self._toolchain or not toolchains.verify(digest):
+            raise ToolchainAbsent
 
     def _copy(self, entry: FileInput, directory: int, name: bytes) -> None:
         mode = 0o555 if entry.executable else 0o444

@@ -331,7 +331,15 @@ class Jobs:
             self.log.emit(events.BLOBS_MISSING, attempt=attempt, count=len(absent))
             return encode_missing(absent), True
         conversation.talk.send(encode_progress(conversation.phase))
-        result = await self._runner.run(attempt, action, slot)
+        try:
+            result = await self._runner.run(attempt, action, slot)
+        except MissingInputs:
+            # Evicted or found damaged since: the client sends it as if it had never come, unless another did by now.
+            absent = self._missing(action)
+            if absent:
+                self.log.emit(events.BLOBS_MISSING, attempt=attempt, count=len(absent))
+                return encode_missing(absent), True
+            result = await self._runner.run(attempt, action, slot)
         size = sum(len(output.data) for output in result.outputs) + len(result.stdout) + len(result.stderr)
         if size > _IN_THREAD_BYTES:
             return await self._threads.run(encode_result, result, _RESULT_LEVEL), False
@@ -342,8 +350,10 @@ class Jobs:
         action, blobs = decode_job(body, max_plain=self._bounds.max_plain_bytes, max_inputs=self._bounds.max_inputs)
         for digest, data in blobs:
             self._blobs.put(digest, data)
-        wanted = dict.fromkeys(entry.digest for entry in action.inputs if isinstance(entry, FileInput))
-        return action, self._blobs.missing(wanted)
+        return action, self._missing(action)
+
+    def _missing(self, action: Action) -> list[Digest]:
+        return self._blobs.missing(dict.fromkeys(each.digest for each in action.inputs if isinstance(each, FileInput)))
 
     # --- toolchains ---------------------------------------------------------------------------------
 
