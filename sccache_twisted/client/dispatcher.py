@@ -102,7 +102,8 @@ class Dispatcher:
         self.draw = draw
         self.log = EventLog.of("sccache_twisted.client", role="client")
         self.never_local = settings.fallback == "never"
-        self.allocate_seconds = SchedulerSettings().allocate_seconds + settings.allocate_margin_seconds
+        self.patience = SchedulerSettings().allocate_seconds
+        self.allocate_seconds = self.patience + settings.allocate_margin_seconds
         slow_down = Backoff(settings.avoid_first_seconds, 2.0, settings.avoid_longest_seconds)
         self.limits = RetryLimits(
             counted=settings.retry_limit,
@@ -267,6 +268,7 @@ class _Job:
             expected_seconds=need.seconds,
             expected_bytes=self._memory_bytes * self._history.memory_factor,
             age=now - self._queued_since,
+            patience=dispatcher.patience,
         )
         answer: Deferred[Allocation] = scheduler.allocate(request)
         return answer.addTimeout(dispatcher.allocate_seconds, dispatcher.clock, _silent_scheduler)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from attrs import frozen
 
 from sccache_twisted.model.identity import ClientId, Digest, JobId, ServerId, Try
@@ -69,7 +71,11 @@ class ClusterFigures:
 
 @frozen
 class AllocationRequest:
-    """Where should this attempt run? ``age`` is how long the client has been asking, in seconds."""
+    """Where should this attempt run?
+
+    ``age`` is how long the client has been asking, ``patience`` how long it waits for this answer, both in seconds: a
+    scheduler that means to keep requests for longer answers StillQueued in time all the same.
+    """
 
     client_id: ClientId
     attempt: Try
@@ -80,6 +86,7 @@ class AllocationRequest:
     expected_seconds: float = 0.0
     expected_bytes: int = 0
     age: float = 0.0
+    patience: float = inf
 
     @property
     def key(self) -> tuple[ClientId, JobId, int]:

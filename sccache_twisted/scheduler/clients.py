@@ -54,7 +54,7 @@ class ClientFacts:
         return out
 
     def _ask(self, now: float, ask: AskId, link: LinkId, job: Job) -> Ask:
-        due = now + self._desk.limits.allocate_seconds
+        due = now + min(self._desk.limits.allocate_seconds, job.request.patience)
         self._desk.alarms.set(due, JobDue(job.key))
         return Ask(ask, link, due)
 

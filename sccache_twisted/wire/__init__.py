@@ -17,8 +17,8 @@
    ``E``: sentence.
 
 2. **client and scheduler**: AMP over TLS, one lasting link a daemon: ``Hello``, ``AllocateJob``, ``ReportJob``,
-   ``ReportLocal``, ``CancelJob``, ``ClusterStatus``, ``Ping``; the scheduler says ``WorkerLost`` and ``Ping``. The façade provides
-   ``ISchedulerForClients``, the other direction ``IClientPeer``.
+   ``ReportLocal``, ``CancelJob``, ``ClusterStatus``, ``Ping``; the scheduler says ``WorkerLost`` and ``Ping``. The
+   façade provides ``ISchedulerForClients``, the other direction ``IClientPeer``.
 
 3. **worker and scheduler**: AMP over TLS, one lasting link, dialled by the worker: ``Hello``, ``Register``,
    ``Heartbeat``, ``JobState``, ``Draining``, ``Ping``; the scheduler says ``AssignJob``, ``CancelJob``, ``Drain`` and

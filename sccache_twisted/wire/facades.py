@@ -100,6 +100,7 @@ class SchedulerForClients:
             seconds=request.expected_seconds,
             bytes=request.expected_bytes,
             age=request.age,
+            patience=request.patience,
         )
         return answer.addCallback(read)
 

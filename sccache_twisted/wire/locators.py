@@ -40,6 +40,8 @@ from sccache_twisted.wire.spelling import (
     read_word,
 )
 
+_LEAST_PATIENCE = 0.1
+
 
 def _nothing(_: object) -> dict[str, Any]:
     return {}
@@ -178,6 +180,7 @@ class SchedulerLocator(Pinged):
             expected_seconds=max(0.0, numbers["seconds"]),
             expected_bytes=max(0, numbers["bytes"]),
             age=max(0.0, numbers["age"]),
+            patience=max(_LEAST_PATIENCE, numbers["patience"]),
         )
         return client.allocate(request).addCallback(_spell_allocation)
 

@@ -75,6 +75,7 @@ class AllocateJob(Ask):
         (b"seconds", amp.Float()),
         (b"bytes", amp.Integer()),
         (b"age", amp.Float()),
+        (b"patience", amp.Float()),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"server", amp.Unicode()),

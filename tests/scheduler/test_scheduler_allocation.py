@@ -138,6 +138,20 @@ def test_still_queued_keeps_its_place():
     assert result(young) is None
 
 
+def test_a_client_is_answered_before_it_loses_patience():
+    """A scheduler that keeps requests for minutes tells a client that waits for seconds in time to ask again."""
+    scheduler = Scheduler(allocate_seconds=300.0)
+    worker = scheduler.join("a", slots=1)
+    client = scheduler.client()
+    client.allocate(request(1))
+    worker.avatar.job_state(job(1), JobPhase.RUNNING)
+    waiting = client.allocate(request(2, patience=20.0))
+    scheduler.pass_time(19, worker)
+    assert result(waiting) is None
+    scheduler.pass_time(1.5, worker)
+    assert isinstance(result(waiting), StillQueued)
+
+
 def test_clients_take_turns():
     """A client with many requests does not keep another from its first slot."""
     scheduler = Scheduler()

@@ -198,7 +198,7 @@ def as_worker(door, peer) -> Link:
 
 
 REQUEST = AllocationRequest(
-    ClientId("client-1"), ATTEMPT, TOOLCHAIN, "x86_64", frozenset({SERVER}), "a.c", 1.5, 1 << 40, 2.5
+    ClientId("client-1"), ATTEMPT, TOOLCHAIN, "x86_64", frozenset({SERVER}), "a.c", 1.5, 1 << 40, 2.5, 20.0
 )
 
 
