@@ -1,7 +1,8 @@
 """When a store that fails is left alone, and when it is tried again.
 
-*Closed*: calls go through; ``failures`` in a row open it. *Open*: no call goes through before ``until``. *Probing*:
-one call went through to see, the others don't; its end closes the breaker or opens it for longer.
+*Closed*: calls go through; ``failures`` in a row open it. Calls that were under way together and fail say one thing
+once: a build begins with many, and a store may be slow to answer the first. *Open*: no call goes through before
+``until``. *Probing*: one call went through to see, the others don't; its end closes the breaker or opens it for longer.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ class BreakerRules:
 
 @frozen
 class Closed:
-    """Calls go through; so many have failed since the last success."""
+    """Calls go through; so many have failed since the last success, the last of those counted at ``last``."""
 
     failed: int = 0
+    last: float = float("-inf")
 
 
 @frozen
@@ -56,11 +58,13 @@ def succeeded(state: BreakerState) -> BreakerState:
     return state if isinstance(state, Open) else Closed()
 
 
-def failed(state: BreakerState, rules: BreakerRules, now: float, draw: float) -> BreakerState:
-    """The state after an admitted call failed; ``draw`` is uniform in [0, 1)."""
+def failed(state: BreakerState, rules: BreakerRules, began: float, now: float, draw: float) -> BreakerState:
+    """The state after a call failed that was admitted at ``began``; ``draw`` is uniform in [0, 1)."""
     if isinstance(state, Closed):
+        if began < state.last:
+            return state
         if state.failed + 1 < rules.failures:
-            return Closed(state.failed + 1)
+            return Closed(state.failed + 1, now)
         return _opened(1, rules, now, draw)
     if isinstance(state, Probing):
         return _opened(state.times + 1, rules, now, draw)

@@ -45,6 +45,7 @@ class Breaker:
     ) -> None:
         self._store = store
         self._figures = figures
+        self._clock = clock
         log = EventLog.of("sccache_twisted.storage", store=figures.name)
         self._reads = _Switch(rules, clock, draw, log.bind(operation="reads"))
         self._writes = _Switch(rules, clock, draw, log.bind(operation="writes"))
@@ -70,7 +71,8 @@ class Breaker:
     ) -> Result | None:
         # A caller's mistake says nothing about the store.
         check_key(key)
-        if not switch.admit():
+        began = self._clock.seconds()
+        if not switch.admit(began):
             self._figures.add(operation, "skipped")
             return None
         try:
@@ -79,7 +81,7 @@ class Breaker:
             switch.succeeded()
             return None
         except StorageError as problem:
-            switch.failed(problem)
+            switch.failed(problem, began)
             raise
         except BaseException:
             # Cancelled, or a defect: a probe that told nothing must not be waited for.
@@ -99,8 +101,8 @@ class _Switch:
         self._log = log
         self._state: BreakerState = Closed()
 
-    def admit(self) -> bool:
-        self._state, may = admit(self._state, self._clock.seconds())
+    def admit(self, now: float) -> bool:
+        self._state, may = admit(self._state, now)
         return may
 
     def succeeded(self) -> None:
@@ -108,9 +110,9 @@ class _Switch:
         if not isinstance(before, Closed) and isinstance(self._state, Closed):
             self._log.emit(events.STORE_BACK)
 
-    def failed(self, problem: StorageError) -> None:
+    def failed(self, problem: StorageError, began: float) -> None:
         now = self._clock.seconds()
-        before, self._state = self._state, failed(self._state, self._rules, now, self._draw())
+        before, self._state = self._state, failed(self._state, self._rules, began, now, self._draw())
         if isinstance(before, Closed) and isinstance(self._state, Open):
             self._log.emit(events.STORE_LEFT_ALONE, sentence=problem.sentence)
 

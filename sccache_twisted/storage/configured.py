@@ -230,6 +230,8 @@ def _s3(settings: StoreSettings, reactor: Any, environ: Mapping[str, str]) -> Op
     )
     server = _server("S3", url, settings, tls=tls)
     credentials = Credentials(reactor, region, anonymous=keys.no_credentials)
+    # It takes longer than a look-up may, and the first ones will come soon.
+    credentials.search()
     store = S3Store(reactor, server, bucket, credentials, settings.connect_timeout)
     location = f"s3, name: {keys.bucket}, prefix: {_slashed(keys.key_prefix)}"
     return Opened("s3", store, server, location, keys.rw_mode)

@@ -52,6 +52,11 @@ class Credentials:
         self._signer = Signer(region) if anonymous else None
         self._search = Shared(lambda: aside(reactor, self._find).addCallbacks(self._found, _not_found))
 
+    def search(self) -> None:
+        """Look for them now. What goes wrong is told to whoever asks for them."""
+        if not self._anonymous:
+            self._search.result().addErrback(_told_later)
+
     def signer(self) -> Deferred[Signer]:
         """The signer; StorageError when there are no credentials. Cancelling ends the wait, not the search."""
         if self._signer is not None and not self._signer.due:
@@ -81,6 +86,11 @@ class Credentials:
     def _found(self, signer: Signer) -> Signer:
         self._signer = signer
         return signer
+
+
+def _told_later(failure: Failure) -> None:
+    """Whoever asks for a signer searches again, and is told."""
+    failure.trap(StorageError)
 
 
 def _not_found(failure: Failure) -> Failure:

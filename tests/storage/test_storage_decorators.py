@@ -181,6 +181,18 @@ class TestBreaker:
         ]
         assert events[0][1]["sentence"] == "It is broken."
 
+    def test_a_burst_that_is_late_together_is_one_failure(self, clock, figures):
+        """A build begins with many look-ups; when a store is too slow for all of these, the next one is asked still."""
+        moody = Moody()
+        result(moody.inner.put(KEY, b"x"))
+        store = Breaker(Deadline(moody, clock, "Moody", 0.25, 1.0), RULES, figures, clock, lambda: 1.0)
+        moody.mood = "late"
+        burst = [store.get(KEY) for _ in range(20)]
+        clock.advance(0.25)
+        assert [result(call) for call in burst] == [StorageTimeout] * 20
+        moody.mood = "well"
+        assert result(store.get(KEY)) == b"x"
+
     def test_reads_go_on_where_only_writes_fail(self, clock, figures):
         """A store that is full, or that we may only read, still gives what it has."""
         moody = Moody()
