@@ -15,7 +15,7 @@ from sccache_twisted.errors import StorageError
 from sccache_twisted.storage.configured import open_store
 
 DEADLINE = 0.25
-SLACK = 0.25
+SLACK = 0.5
 """What a busy machine of two cores may add to a deadline."""
 FAILURES = 3
 KEYS = [key_of(f"entry {number}") for number in range(12)]

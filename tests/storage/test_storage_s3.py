@@ -132,7 +132,7 @@ async def test_credentials_of_a_file_are_used_and_looked_for_again(guarded, open
     key, secret = guarded.identity
     profile = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
     (tmp_path / "credentials").write_text(profile.format(key, "sesame"), encoding="ascii")
-    store = opened(guarded.port, prefix="file")
+    store = opened(guarded.port, prefix="fi le/ä+~(1)=x")
     with pytest.raises(StorageError, match="SignatureDoesNotMatch") as caught:
         await store.put(key_of("x"), b"x")
     assert "sesame" not in str(caught.value)
