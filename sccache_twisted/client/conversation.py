@@ -10,7 +10,7 @@ from typing import Protocol as Shape
 from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed
@@ -30,9 +30,9 @@ from sccache_twisted.errors import (
 )
 from sccache_twisted.net.agent import Exchange
 from sccache_twisted.net.dialing import as_peer_failure
-from sccache_twisted.net.transfer import SilenceWatch
+from sccache_twisted.net.transfer import PiecewiseBody, SilenceWatch
 from sccache_twisted.wire.frames import FrameDecoder
-from sccache_twisted.wire.http import MAX_ERROR_BODY, error_from_response
+from sccache_twisted.wire.http import MAX_ERROR_BODY, STILL_HERE, error_from_response
 
 Result = TypeVar("Result")
 _GOOD = frozenset({200, 201})
@@ -106,13 +106,16 @@ class Conversation:
     """Watches one exchange. ``who`` begins sentences, as in "Worker a-… at 10.0.0.7:10501"."""
 
     def __init__(self, clock: IReactorTime, exchange: Exchange, silence_seconds: float, who: str) -> None:
+        self._clock = clock
         self._exchange = exchange
         self._silence_seconds = silence_seconds
         self._who = who
         self._silent: Silence | None = None
         self._current: Deferred[object] | None = None
         self._finished = False
-        self._watch = SilenceWatch(clock, silence_seconds, exchange.unsent_bytes, self._went_silent)
+        self._watch = SilenceWatch(clock, silence_seconds, self._unsent_bytes, self._went_silent)
+        self._sign: IDelayedCall | None = None
+        self._showing_life = False
 
     def moved(self) -> None:
         """A byte moved."""
@@ -126,6 +129,20 @@ class Conversation:
     def abandon(self) -> None:
         """Nothing will be asked after all."""
         self._watch.stop()
+
+    def show_life(self, every: float, body: PiecewiseBody) -> None:
+        """Once the request has arrived, say every so many seconds that this side still waits for the answer.
+
+        A process that stands still has a kernel that acknowledges what comes: only its own words show that it lives.
+        """
+        # From the first word on bytes under way say nothing of the worker any more: they are ours.
+        self._showing_life = self._showing_life or (body.sent == body.length and not self._exchange.unsent_bytes())
+        if self._showing_life:
+            self._exchange.say(STILL_HERE)
+        self._sign = self._clock.callLater(every, self.show_life, every, body)
+
+    def _unsent_bytes(self) -> int:
+        return 0 if self._showing_life else self._exchange.unsent_bytes()
 
     async def ask(self, method: str, path: str, headers: Headers, body: IBodyProducer | None, to: Receiver) -> int:
         """Send the request, give the answer's body to ``to``; the answer is its status, 200 or 201.
@@ -143,6 +160,8 @@ class Conversation:
             raise judged from error
         finally:
             self._watch.stop()
+            if self._sign is not None:
+                self._sign.cancel()
             if self._finished:
                 self._exchange.finished()
             else:

@@ -34,7 +34,16 @@ from sccache_twisted.model import Action, ActionResult, Allocation, Digest, File
 from sccache_twisted.net.agent import WorkerAgent
 from sccache_twisted.net.transfer import PiecewiseBody
 from sccache_twisted.security.book import CertificateBook
-from sccache_twisted.wire.http import JOB_HEADER, JOB_TYPE, TOOLCHAIN_TYPE, job_header, job_path, toolchain_path
+from sccache_twisted.wire.http import (
+    ALIVE_HEADER,
+    JOB_HEADER,
+    JOB_TYPE,
+    TOOLCHAIN_TYPE,
+    alive_header,
+    job_header,
+    job_path,
+    toolchain_path,
+)
 from sccache_twisted.wire.jobs import FAILURE, PROGRESS, Missing, Progress, decode_answer, encode_job
 
 Result = TypeVar("Result")
@@ -44,6 +53,8 @@ IN_THREAD_BYTES = 32 << 10
 """From this size on it is cheaper to hand work to a thread than to do it between two events."""
 
 MISSING_ROUNDS = 2
+_SIGNS = 4
+_LONGEST_BETWEEN_SIGNS = 60.0
 STORE_SECONDS = 60.0
 """How long a worker may be silent while it checks and unpacks a toolchain that it has received."""
 
@@ -71,6 +82,7 @@ class WorkerConnections:
         self._agent = agent
         self._book = book
         self._silence_seconds = silence_seconds
+        self._alive_seconds = min(silence_seconds / _SIGNS, _LONGEST_BETWEEN_SIGNS)
         self._level = compression_level
         self._refresh = refresh
         self._known = KnownBlobs()
@@ -178,7 +190,9 @@ class WorkerConnections:
 
         frames = FrameBody(MAX_RESULT_BYTES, between, self._reactor.seconds)
         headers = self._headers(allocation, JOB_TYPE)
+        headers.setRawHeaders(ALIVE_HEADER, [alive_header(self._alive_seconds)])
         producer = PiecewiseBody.of_bytes(body, talk.moved)
+        talk.show_life(self._alive_seconds, producer)
         await talk.ask("POST", job_path(allocation.attempt), headers, producer, frames)
         progress.received(frames.size, frames.seconds)
         kind, payload = frames.last or (b"", b"")

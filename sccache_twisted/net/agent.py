@@ -142,6 +142,12 @@ class Exchange:
         connection = self._endpoint.taken
         return 0 if connection is None else unsent_bytes(connection.transport)
 
+    def say(self, data: bytes) -> None:
+        """Send something that belongs to no request; nothing without a connection."""
+        connection = self._endpoint.taken
+        if connection is not None and connection.transport is not None:
+            connection.transport.write(data)
+
     def hang_up(self) -> None:
         """Cut the connection at once: the worker kills what runs for it."""
         connection = self._endpoint.taken

@@ -25,9 +25,13 @@ JOB_TYPE = b"application/x-sccache-job"
 TOOLCHAIN_TYPE = b"application/x-sccache-toolchain"
 STREAM_TYPE = b"application/x-sccache-answer"
 JOB_HEADER = b"X-Job"
+ALIVE_HEADER = b"X-Alive"
+STILL_HERE = b"\r\n"
+"""What a client says on the connection of a job that it waits for. HTTP allows an empty line before a request."""
 MAX_ERROR_BODY = 64 << 10
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_SECONDS = re.compile(rb"[0-9]{1,4}(\.[0-9]{1,6})?\Z")
 _STATUS: dict[type[SccacheTwistedError], int] = {
     Unauthorized: 401,
     UnknownAttempt: 404,
@@ -67,6 +71,20 @@ def parse_attempt(text: str) -> Try:
     if not slash or not is_job_id(job_id) or not attempt.isascii() or not attempt.isdigit() or len(attempt) > 6:
         raise Malformed(f"{text[:80]!r} is not <job_id>/<attempt>.")
     return Try(JobId(job_id), int(attempt))
+
+
+def alive_header(seconds: float) -> bytes:
+    """The value of the X-Alive header: at least how often, in seconds, the client says that it is still there."""
+    return b"%.3f" % seconds
+
+
+def parse_alive(text: bytes | None) -> float:
+    """The seconds of an X-Alive header, 0.0 without one; raises Malformed."""
+    if not text:
+        return 0.0
+    if not _SECONDS.match(text):
+        raise Malformed("X-Alive is no number of seconds.")
+    return float(text)
 
 
 def status_of(error: SccacheTwistedError) -> int:

@@ -33,9 +33,12 @@ from sccache_twisted.model import Digest, Try
 from sccache_twisted.net.sockets import tune
 from sccache_twisted.security.tokens import BadTokenBrake
 from sccache_twisted.wire.http import (
+    ALIVE_HEADER,
     JOB_HEADER,
+    STILL_HERE,
     STREAM_TYPE,
     error_body,
+    parse_alive,
     parse_attempt,
     parse_digest,
     status_of,
@@ -47,6 +50,7 @@ from sccache_twisted.worker.upload import Upload
 
 _MOST_DISCARDED: Final = 64 << 20
 _IDLE_SECONDS: Final = 600
+_SIGNS: Final = 3
 _TOOLCHAINS: Final = b"/v1/toolchains/"
 _JOBS: Final = b"/v1/jobs/"
 
@@ -61,6 +65,8 @@ class ServerBounds:
     max_toolchain_bytes: int
     max_requests: int
     tcp_user_timeout_seconds: float
+    client_lost_seconds: float = 15.0
+    """A client that was to send or say something and does not for this long is gone."""
 
 
 class Sink(Protocol):
@@ -133,6 +139,7 @@ class PostJob:
         self._body = BytesIO()
         self._connection: int | None = None
         self._answering = False
+        self._alive_seconds = parse_alive(request.getHeader(ALIVE_HEADER))
 
     def write(self, data: bytes) -> None:
         """See Sink."""
@@ -144,6 +151,8 @@ class PostJob:
 
     def complete(self) -> None:
         """See Sink."""
+        if self._alive_seconds:
+            self._request.watch(self._alive_seconds)
         try:
             self._connection = self._request.site.jobs.claim(self._attempt, self._token, self._body.getvalue(), self)
         except SccacheTwistedError as error:
@@ -220,6 +229,7 @@ class WorkerRequest(http.Request):
             return AskTurn(self, digest, attempt)
         if method != b"PUT":
             raise Malformed("A toolchain is sent by PUT.")
+        self.watch()
         bound = site.bounds.max_toolchain_bytes
         if length is not None and length > bound:
             raise TooLarge(f"A toolchain of {length} bytes is over the worker's limit of {bound}.")
@@ -288,11 +298,19 @@ class WorkerRequest(http.Request):
 
     def pause(self, *, paused: bool) -> None:
         """Have the client wait with the rest of its body, or go on."""
+        if self.channel is None:
+            return
         transport = self.channel.transport
         if paused:
+            self.channel.setTimeout(None)
             transport.pauseProducing()
         else:
             transport.resumeProducing()
+            self.watch()
+
+    def watch(self, every: float = 0.0) -> None:
+        """From now on, until it is answered, the client is to send something, at least ``every`` so many seconds."""
+        self.channel.setTimeout(max(self.site.bounds.client_lost_seconds, _SIGNS * every))
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -306,6 +324,30 @@ class WorkerChannel(http.HTTPChannel):
     requestFactory = WorkerRequest
     site: WorkerSite
     transport: Any
+
+    def lineReceived(self, line: bytes) -> None:
+        """Called by Twisted."""
+        # A sign of life may cross the end of the answer that was waited for.
+        if line or self.requests:
+            http.HTTPChannel.lineReceived(self, line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Called by Twisted with what comes while a request is read or answered."""
+        if self._handlingRequest and not data.strip(STILL_HERE):
+            return  # a sign of life, which has set back the clock already
+        http.HTTPChannel.rawDataReceived(self, data)
+
+    def timeoutConnection(self) -> None:
+        """Called by Twisted when nothing has come for as long as :meth:`WorkerRequest.watch` said, or was idle."""
+        if self.requests:
+            self.forceAbortClient()
+        else:
+            http.HTTPChannel.timeoutConnection(self)
+
+    def requestDone(self, request: Any) -> None:
+        """Called by Twisted when a request is answered: nobody is watched any more."""
+        self._savedTimeOut = _IDLE_SECONDS
+        http.HTTPChannel.requestDone(self, request)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by Twisted."""

@@ -132,6 +132,7 @@ class WorkerService(service.Service):
             settings.max_toolchain_bytes,
             settings.max_requests,
             settings.links.tcp_user_timeout_seconds,
+            settings.links.peer_lost_seconds,
         )
         self._site = WorkerSite(reactor, self.jobs, self._threads, bounds)
         self._listening = ListeningService(reactor, settings.listen, self._site, self._tls, "worker")
