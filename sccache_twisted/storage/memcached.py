@@ -75,8 +75,8 @@ class MemcachedStore:
 
     async def _get(self, key: str) -> bytes | None:
         name = self._name(key)
-        _, value = await self._call(lambda line: line.get(name))
-        return value  # type: ignore[no-any-return]  # Twisted's
+        found: bytes | None = await self._call(lambda line: line.fetch(name))
+        return found
 
     async def _put(self, key: str, entry: bytes) -> None:
         name = self._name(key)
@@ -147,16 +147,28 @@ class _Line(Dialled, MemCacheProtocol):
         super().__init__(timeOut=None)
         self._who = who
 
+    def fetch(self, name: bytes) -> Deferred[bytes | None]:
+        """A value, or None. Twisted's client takes any answer for one to what was asked; this judges it."""
+
+        def judged(answer: Any) -> bytes | None:
+            match answer:
+                case (_, None | bytes() as value):
+                    return value
+            raise self._foreign(b"another command's answer")
+
+        return self.get(name).addCallback(judged)  # type: ignore[no-untyped-call,no-any-return]  # Twisted's
+
     def lineReceived(self, line: bytes) -> None:
         """Called by LineReceiver: one line of an answer."""
         refusal = line.startswith((b"CLIENT_ERROR ", b"SERVER_ERROR ")) or line == b"ERROR"
         if refusal and self._current:
             self._current.popleft().fail(StorageError(f"{self._who} refuses: {_text(line)}."))
             return
+        waiting = tuple(self._current)
         try:
             super().lineReceived(line)  # type: ignore[no-untyped-call]  # Twisted's
         except Exception:  # noqa: BLE001 - Twisted's client raises whatever int() and split() do
-            self._foreign(line)
+            self._give_up(line, waiting)
 
     def cmd_VALUE(self, line: bytes) -> None:
         """Called by Twisted's client: the head of a value."""
@@ -166,16 +178,23 @@ class _Line(Dialled, MemCacheProtocol):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Called by LineReceiver."""
-        self._foreign(line)
+        self._give_up(line, tuple(self._current))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 Twisted's
         """Called by Twisted; the client below fails what was under way with whatever it is given."""
         super().connectionLost(Failure(closed_early(self._who)))
 
-    def _foreign(self, line: bytes) -> None:
-        problem = StorageError(f"{self._who} answers with something that is not memcached's: {_text(line)!r}.")
-        self._cancelCommands(problem)  # type: ignore[no-untyped-call]  # Twisted's
+    def _give_up(self, line: bytes, waiting: tuple[Any, ...]) -> None:
+        problem = self._foreign(line)
+        self._current.clear()
+        for command in waiting:
+            # The client may have taken it from its queue and stumbled before it answered.
+            if not command._deferred.called:  # noqa: SLF001 - Twisted's client has no other way to ask
+                command.fail(problem)
+
+    def _foreign(self, line: bytes) -> StorageError:
         self.abort()
+        return StorageError(f"{self._who} answers with something that is not memcached's: {_text(line)!r}.")
 
 
 def _text(line: bytes) -> str:
