@@ -77,7 +77,9 @@ class RedisStore:
     async def _put(self, key: str, entry: bytes) -> None:
         name = self._name(key)
         check_size(entry, MAX_VALUE_BYTES)
-        await self._ask("SET", name, bytes(entry), *self._expiry)
+        answer = await self._ask("SET", name, bytes(entry), *self._expiry)
+        if answer != b"OK":
+            raise StorageError(f"{self._server.who} answered SET with {type(answer).__name__}.")
 
     async def _delete(self, key: str) -> None:
         await self._ask("DEL", self._name(key))

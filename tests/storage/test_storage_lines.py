@@ -13,8 +13,8 @@ from sccache_twisted.errors import StorageError
 from sccache_twisted.storage import memcached, redis, requests
 
 WORDS = st.sampled_from(
-    b"VALUE |x |0 |5|-1|99999999999999999999|\r\n|hello|END|STORED|STAT |ERROR|CLIENT_ERROR |SERVER_ERROR |+OK|$|*|-ERR|"
-    b":|_|\0|OK|DELETED|VERSION ".split(b"|")
+    b"VALUE |x |0 |5|-1|99999999999999999999|\r\n|hello|END|STORED|STAT |ERROR|CLIENT_ERROR |SERVER_ERROR |+OK|$|*|"
+    b"-ERR|:|_|\0|OK|DELETED|VERSION ".split(b"|")
 )
 TALK = st.lists(st.one_of(WORDS, st.binary(max_size=12)), max_size=12).map(b"".join)
 
