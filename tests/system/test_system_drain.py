@@ -25,6 +25,7 @@ from sccache_twisted.cli.home import Home
 
 pytestmark = pytest.mark.root
 
+# Each build has a number of its own, so that no cache has its results.
 SPINS = 30_000
 UNITS = 24
 SLOTS = 2
@@ -186,8 +187,8 @@ def build(cluster, tree, tmp_path_factory):
         for victim in victims.values():
             held.callback(victim.end)
         wait_for(lambda: len(shown(cluster)) == 1 + len(WAYS), "all have registered")
-        make = held.enter_context(running(start_make(cluster, tree, UNITS)))
-        wait_for(lambda: all([victim.hold() for victim in victims.values()]), "each runs a compiler", timeout=60)
+        make = held.enter_context(running(start_make(cluster, tree, UNITS, SPINS)))
+        wait_for(lambda: not [way for way in WAYS if not victims[way].hold()], "each runs a compiler", timeout=60)
         ordered = subprocess.Popen(drain_words(cluster, "by-order", "--wait", "--json"), stdout=subprocess.PIPE)
         cluster.remove("by-remove")
         service.going = True
@@ -278,8 +279,12 @@ def test_the_command_waits_until_it_has_left(build):
     assert 1 <= told["running"] <= SLOTS
 
 
-@pytest.mark.parametrize("timers", ["", "drain_seconds = 0.2"], ids=["second-signal", "drain-seconds"])
-def test_what_is_cut_short_runs_elsewhere(cluster, tree, timers):
+@pytest.mark.parametrize(
+    ("timers", "spins"),
+    [("", 3 * SPINS + 1), ("drain_seconds = 0.2", 3 * SPINS + 2)],
+    ids=["second-signal", "drain-seconds"],
+)
+def test_what_is_cut_short_runs_elsewhere(cluster, tree, timers, spins):
     """A second SIGTERM, or drain_seconds, ends the drain: compilers are killed, status 0, the jobs go to others."""
     for name in tree.left:
         (tree.root / name).unlink()
@@ -289,7 +294,7 @@ def test_what_is_cut_short_runs_elsewhere(cluster, tree, timers):
     victim = Victim(cluster, name, timers=timers)
     try:
         wait_for(lambda: name in shown(cluster), "it has registered")
-        with running(start_make(cluster, tree, 6)) as make:
+        with running(start_make(cluster, tree, 6, spins)) as make:
             wait_for(victim.hold, "it runs a compiler", timeout=60)
             wait_for(victim.running, "the client knows")
             victim.process.terminate()
@@ -314,8 +319,8 @@ def test_what_is_cut_short_runs_elsewhere(cluster, tree, timers):
     assert [event for event in victim.logged() if event["level"] in {"error", "critical"}] == []
 
 
-def start_make(cluster, tree, units):
-    words = [f"-j{(1 + len(WAYS)) * SLOTS + 2}", f"CXX={cluster.launcher[0]} g++", f"SPINS={SPINS}"]
+def start_make(cluster, tree, units, spins):
+    words = [f"-j{(1 + len(WAYS)) * SLOTS + 2}", f"CXX={cluster.launcher[0]} g++", f"SPINS={spins}"]
     return tree.make(*words, *tree.objects[:units], env=cluster.env)
 
 
