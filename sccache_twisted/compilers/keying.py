@@ -48,8 +48,11 @@ _COMMENT_WARNINGS_BEGIN = (b"-Wimplicit-fallthrough", b"-Wdocumentation", b"-Wco
 _TERMINAL_ONLY = {b"PATH", b"TERM", b"COLORTERM", b"COLUMNS"}
 """What a compiler sees and shows nowhere: it never looks at a terminal, and is called by its path."""
 
-_DATE = re.compile(rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d (?:[0-2]\d:[0-5]\d:[0-6]\d )?\d{4}")
-_TIME_OF_DAY = re.compile(rb"[0-2]\d:[0-5]\d:[0-6]\d")
+_MONTH_DAY = rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d "
+_CLOCK = rb"[0-2]\d:[0-5]\d:[0-6]\d"
+_DATE = re.compile(_MONTH_DAY + rb"\d{4}")
+_TIME_OF_DAY = re.compile(_CLOCK)
+_TIMESTAMP = re.compile(_MONTH_DAY + _CLOCK + rb" \d{4}")
 _COLUMN_WORDS = re.compile(rb"source_location|__builtin_COLUMN")
 
 
@@ -130,6 +133,11 @@ def text_hides_comments(compilation: Compilation, text: bytes) -> bool:
     return _COLUMN_WORDS.search(text) is None
 
 
-def shows_any_time(text: bytes) -> bool:
-    """Whether a date or a time of day stands anywhere in the preprocessed text, also within a string of something."""
+def shows_time(text: bytes, *, fixed: bool) -> bool:
+    """Whether a date or a time of day stands anywhere in the preprocessed text, also within a string of something.
+
+    ``fixed``: date and time are the environment's; then only a file's own time counts, as ``__TIMESTAMP__`` has it.
+    """
+    if fixed:
+        return _TIMESTAMP.search(text) is not None
     return _DATE.search(text) is not None or _TIME_OF_DAY.search(text) is not None

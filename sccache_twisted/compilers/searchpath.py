@@ -9,15 +9,20 @@ from sccache_twisted.compilers.scan import Directive, Operand, OperandKind
 _QUOTE_START = b'#include "..." search starts here:'
 _ANGLE_START = b"#include <...> search starts here:"
 _END = b"End of search list."
+_MISSING = b'ignoring nonexistent directory "'
 _FRAMEWORK = b" (framework directory)"
 
 
 @frozen
 class SearchPath:
-    """The directories for ``"…"`` alone, and those for ``<…>`` and then ``"…"`` too, as spelled, in order."""
+    """The directories for ``"…"`` alone, and those for ``<…>`` and then ``"…"`` too, as spelled, in order.
+
+    ``missing_dirs`` would be among them if they existed.
+    """
 
     quote_dirs: tuple[bytes, ...] = ()
     angle_dirs: tuple[bytes, ...] = ()
+    missing_dirs: tuple[bytes, ...] = ()
 
 
 def parse_search_path(verbose: bytes) -> SearchPath:
@@ -27,6 +32,7 @@ def parse_search_path(verbose: bytes) -> SearchPath:
     """
     quote_dirs: list[bytes] = []
     angle_dirs: list[bytes] = []
+    missing: list[bytes] = []
     into: list[bytes] | None = None
     for line in verbose.splitlines():
         if line == _QUOTE_START:
@@ -35,9 +41,11 @@ def parse_search_path(verbose: bytes) -> SearchPath:
             into = angle_dirs
         elif line == _END:
             break
+        elif line.startswith(_MISSING) and line.endswith(b'"'):
+            missing.append(line[len(_MISSING) : -1])
         elif into is not None and line[:1] == b" " and not line.endswith(_FRAMEWORK):
             into.append(line[1:])
-    return SearchPath(tuple(quote_dirs), tuple(angle_dirs))
+    return SearchPath(tuple(quote_dirs), tuple(angle_dirs), tuple(missing))
 
 
 def join(directory: bytes, name: bytes) -> bytes:

@@ -20,7 +20,10 @@ MOST_FACTS = 200_000
 """Bound on the files and names of all sets together, those that several sets share counted once."""
 
 Names = tuple[bytes, tuple[bytes, ...]]
-"""A directory as spelled (empty for the cwd), and sorted names that are no files in it."""
+"""A directory as spelled (empty for the cwd), and sorted names that are no files in it.
+
+The empty name, which comes first, says that the directory itself isn't there.
+"""
 
 
 @frozen

@@ -97,6 +97,7 @@ def test_paths_are_grouped_by_directory() -> None:
         (b"/", (b"b",)),
         (b"d/e", (b"c", b"f")),
     )
+    assert grouped([b"d/a", b"d/"]) == ((b"d", (b"", b"a")),)
 
 
 @pytest.mark.parametrize(
