@@ -40,7 +40,8 @@ class ServerProcess:
     """A server that says ``ready`` on stdout or stderr when it listens. It may be killed, stopped and started again."""
 
     def __init__(self, argv: list[str], ready: bytes, directory: Path, env: dict[str, str] | None = None) -> None:
-        self._argv = argv
+        # A test run that is killed leaves no server behind.
+        self._argv = ["setpriv", "--pdeathsig", "KILL", *argv]
         self._ready = ready
         self._directory = directory
         self._env = {**os.environ, **(env or {})}

@@ -80,10 +80,9 @@ def back_end(request, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     made = request.param(tmp_path)
-    made.server.start()
-    made.prepare()
-    yield made
-    made.server.kill()
+    with made.server:
+        made.prepare()
+        yield made
 
 
 @pytest.fixture
