@@ -107,6 +107,16 @@ def test_a_worker_registers_and_leaves_in_order(room):
     assert not {"worker_lost", "worker_suspect"} & set(heard), "an orderly end is no loss"
 
 
+def test_a_worker_on_a_machine_that_goes_ends_at_once(room):
+    """A notice that is there before the worker ends it in order, with no scheduler in reach."""
+    config = worker_config(room, {"address": "127.0.0.1:1"}, preemption_file=str(room))
+    ended = run_role("worker", "--config", config, "--log-format", "json")
+    assert ended.returncode == 0, ended.stderr
+    told = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [event["source"] for event in told if event["event"] == "preemption_notice"] == [str(room)]
+    assert not any("traceback" in event for event in told)
+
+
 def test_the_name_on_the_line_wins(room):
     """--name overrides worker.name."""
     with scheduler(room) as (_, facts):
@@ -171,6 +181,8 @@ def test_damaged_tokens_end_the_start(room):
         ({"slot_uids": "many"}, "slot_uids"),
         ({"public": "no port"}, "worker.public"),
         ({"listen": "tcp:x"}, "tcp:x"),
+        ({"preemption_url": "metadata.google.internal"}, "worker.preemption_url"),
+        ({"preemption_url": "http://h/", "preemption_headers": ["no colon"]}, "worker.preemption_headers"),
     ],
 )
 def test_a_worker_with_wrong_settings_says_so(room, more, sentence):
