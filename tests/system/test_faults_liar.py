@@ -17,7 +17,7 @@ import pytest
 from attrs import frozen
 from support import jobs
 from support.cluster import wait_for
-from support.farm import TIMERS, Farm
+from support.farm import TIMERS, Farm, Worker
 from support.processes import compilers_below
 from support.small import FOR_EVER, slow_tree
 
@@ -88,6 +88,10 @@ class Stage:
         """What the liar is to say from now on."""
         self._lie.write_text(json.dumps({"lie": lie, "elsewhere": str(self.elsewhere)}))
 
+    def known(self, worker: Worker) -> dict:
+        """What the scheduler knows of a worker."""
+        return self.farm.scheduler.workers()[worker.server_id]
+
     def compile(self) -> "Compiled":
         """Compile behind the launcher. Asserts that it went as if the compiler had been alone, and wrote no more."""
         earlier = self.client.mark()
@@ -155,7 +159,8 @@ def staged(timers, directory):
                 # The honest one is full, so that this is the liar's.
                 farm.workers("a1")
                 assert stage.compile().failed == {}
-            wait_for(lambda: farm.scheduler.workers()[stage.honest.server_id]["running"] == 1, "a slot is free again")
+            wait_for(lambda: stage.known(stage.honest)["running"] == 1, "the honest one has a free slot again")
+            wait_for(lambda: stage.known(stage.liar)["toolchains"], "the liar is known to have the toolchain")
             yield stage
             assert bystander.poll() is None
             assert len(compilers_below(stage.honest.pid)) == 1
@@ -198,7 +203,7 @@ def test_a_lie_is_refused(stage, lie, code, why):
     assert failed["sentence"].startswith(f"Worker {stage.liar.server_id} ")
     assert why in failed["sentence"]
     assert compiled.done["server_id"] == stage.honest.server_id
-    wait_for(lambda: stage.farm.scheduler.workers()[stage.liar.server_id]["state"] == "alive", "it is trusted again")
+    wait_for(lambda: stage.known(stage.liar)["state"] == "alive", "it is trusted again")
     again = stage.compile()
     assert again.failed == {}
     assert again.done["server_id"] == stage.liar.server_id
