@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -206,7 +207,7 @@ class Client(Role):
 
     @contextlib.contextmanager
     def calling(self, *argv: str, cwd: Path, **env: str) -> "Iterator[subprocess.Popen[bytes]]":
-        """The same while it runs, its streams in one pipe; killed with the block if it still does."""
+        """The same while it runs, its streams in one pipe; killed with the block, and what it started here."""
         with subprocess.Popen(
             [*self.launcher, *argv],
             cwd=cwd,
@@ -214,8 +215,10 @@ class Client(Role):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         ) as process:
             try:
                 yield process
             finally:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
