@@ -25,7 +25,16 @@ from sccache_twisted.model import (
 )
 from sccache_twisted.wire import jobs, launcher
 from sccache_twisted.wire.frames import FrameDecoder, encode_frame
-from sccache_twisted.wire.http import error_body, error_from_response, job_path, parse_attempt, parse_digest, status_of
+from sccache_twisted.wire.http import (
+    alive_header,
+    error_body,
+    error_from_response,
+    job_path,
+    parse_alive,
+    parse_attempt,
+    parse_digest,
+    status_of,
+)
 
 paths = st.binary(min_size=1, max_size=40)
 digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
@@ -219,3 +228,12 @@ def test_an_attempt_in_a_path_is_read_back():
     for wrong in ("01890a5d/1", "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8057/-1"):
         with pytest.raises(Malformed):
             parse_attempt(wrong)
+
+
+def test_the_sign_of_life_that_is_promised():
+    """X-Alive is a short decimal number of seconds; without it nothing is promised, and all else is malformed."""
+    assert parse_alive(alive_header(2.5)) == 2.5
+    assert parse_alive(None) == 0.0
+    for wrong in (b"soon", b"-1", b"1e9", b"nan", b"12345", b"1\n", b" 1"):
+        with pytest.raises(Malformed):
+            parse_alive(wrong)
