@@ -15,7 +15,6 @@ from io import BytesIO
 from typing import Any, Final, Protocol
 
 from attrs import frozen
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -35,7 +34,6 @@ from sccache_twisted.security.tokens import BadTokenBrake
 from sccache_twisted.wire.http import (
     ALIVE_HEADER,
     JOB_HEADER,
-    STILL_HERE,
     STREAM_TYPE,
     error_body,
     parse_alive,
@@ -43,13 +41,13 @@ from sccache_twisted.wire.http import (
     parse_digest,
     status_of,
 )
+from sccache_twisted.worker.channel import IDLE_SECONDS, WorkerChannel
 from sccache_twisted.worker.connections import Connections
 from sccache_twisted.worker.jobs import Jobs
 from sccache_twisted.worker.threads import Threads
 from sccache_twisted.worker.upload import Upload
 
 _MOST_DISCARDED: Final = 64 << 20
-_IDLE_SECONDS: Final = 600
 _SIGNS: Final = 3
 _TOOLCHAINS: Final = b"/v1/toolchains/"
 _JOBS: Final = b"/v1/jobs/"
@@ -310,49 +308,12 @@ class WorkerRequest(http.Request):
 
     def watch(self, every: float = 0.0) -> None:
         """From now on, until it is answered, the client is to send something, at least ``every`` so many seconds."""
-        self.channel.setTimeout(max(self.site.bounds.client_lost_seconds, _SIGNS * every))
+        self.channel.watch(max(self.site.bounds.client_lost_seconds, _SIGNS * every))
 
     def abort(self) -> None:
         """Cut the connection."""
         if self.channel is not None:
             self.channel.forceAbortClient()
-
-
-class WorkerChannel(http.HTTPChannel):
-    """A client's connection."""
-
-    requestFactory = WorkerRequest
-    site: WorkerSite
-    transport: Any
-
-    def lineReceived(self, line: bytes) -> None:
-        """Called by Twisted."""
-        # A sign of life may cross the end of the answer that was waited for.
-        if line or self.requests:
-            http.HTTPChannel.lineReceived(self, line)
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Called by Twisted with what comes while a request is read or answered."""
-        if self._handlingRequest and not data.strip(STILL_HERE):
-            return  # a sign of life, which has set back the clock already
-        http.HTTPChannel.rawDataReceived(self, data)
-
-    def timeoutConnection(self) -> None:
-        """Called by Twisted when nothing has come for as long as :meth:`WorkerRequest.watch` said, or was idle."""
-        if self.requests:
-            self.forceAbortClient()
-        else:
-            http.HTTPChannel.timeoutConnection(self)
-
-    def requestDone(self, request: Any) -> None:
-        """Called by Twisted when a request is answered: nobody is watched any more."""
-        self._savedTimeOut = _IDLE_SECONDS
-        http.HTTPChannel.requestDone(self, request)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Called by Twisted."""
-        self.site.connections.closed(self)
-        http.HTTPChannel.connectionLost(self, reason)
 
 
 class WorkerSite(http.HTTPFactory):
@@ -362,7 +323,7 @@ class WorkerSite(http.HTTPFactory):
     protocol = WorkerChannel  # type: ignore[assignment]  # Twisted's would also speak HTTP/2
 
     def __init__(self, reactor: Any, jobs: Jobs, threads: Threads, bounds: ServerBounds) -> None:
-        http.HTTPFactory.__init__(self, timeout=_IDLE_SECONDS, reactor=reactor)
+        http.HTTPFactory.__init__(self, timeout=IDLE_SECONDS, reactor=reactor)
         self.jobs = jobs
         self.threads = threads
         self.bounds = bounds
@@ -375,6 +336,7 @@ class WorkerSite(http.HTTPFactory):
         if self.connections.leaving:
             return None
         channel: Any = http.HTTPFactory.buildProtocol(self, addr)
+        channel.requestFactory = WorkerRequest
         channel.site = self
         self.connections.opened(channel)
         return channel
