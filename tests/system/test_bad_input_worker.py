@@ -83,6 +83,7 @@ class Office:
             seconds=1.0,
             bytes=1 << 20,
             age=0.0,
+            patience=30.0,
         )
         assert told["server"] == self.strict
         try:
