@@ -17,6 +17,10 @@ def stats_text(document: Mapping[str, Any]) -> str:
         *_counted("Cache hits", stats["cache_hits"]),
         *_counted("Cache misses", stats["cache_misses"]),
         *_counted("Cache errors", stats["cache_errors"]),
+        _line("Cache read errors", stats["cache_read_errors"]),
+        _line("Cache write errors", stats["cache_write_errors"]),
+        _line("Cache timeouts", stats["cache_timeouts"]),
+        _line("Forced recaches", stats["forced_recaches"]),
         _line("Compilations", stats["compilations"]),
         _line("Compilation failures", stats["compile_fails"]),
         _line("Non-compilation calls", stats["requests_not_compile"]),
@@ -38,12 +42,25 @@ def stats_text(document: Mapping[str, Any]) -> str:
     lines.append("")
     if document.get("cache_location"):
         lines.append(_line("Cache location", document["cache_location"]))
+    for name, key in (("Cache size", "cache_size"), ("Max cache size", "max_cache_size")):
+        if document.get(key) is not None:
+            lines.append(_line(name, _size(document[key])))
     lines.append(_line("Version", document.get("version", "")))
     return "\n".join(lines)
 
 
 def _line(name: str, value: Any) -> str:
     return f"{name:<{_WIDTH}} {value:>8}" if isinstance(value, int) else f"{name:<{_WIDTH}} {value}"
+
+
+def _size(count: int) -> str:
+    """Bytes for a person: three digits and a unit."""
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if size >= 100 else f"{size:.3g} {unit}"
 
 
 def _counted(name: str, counted: Mapping[str, Any]) -> list[str]:

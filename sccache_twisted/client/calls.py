@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Protocol
 
 from attrs import field, frozen
+from twisted.internet.defer import Deferred
 
-from sccache_twisted.interfaces import RemoteRun
+from sccache_twisted.interfaces import Finished, RemoteRun
 
 _NO_DIST, _RECACHE, _NO_CACHE = b"SCCACHE_NO_DIST", b"SCCACHE_RECACHE", b"SCCACHE_NO_CACHE"
 _OFF = {b"", b"0", b"false", b"no", b"off"}
@@ -46,12 +48,26 @@ class Call:
 
 @frozen
 class Answered:
-    """The call is done: what its caller shows and exits with. ``remote`` tells where it ran, None for a refusal."""
+    """The call is done: what its caller shows and exits with.
+
+    ``remote`` tells where it ran, None for a refusal; ``cached``: nothing ran at all, the result was in the cache.
+    """
 
     status: int
     stdout: bytes
     stderr: bytes
     remote: RemoteRun | None = None
+    cached: bool = False
+
+
+class LocalWatch(Protocol):
+    """Somebody who wants the files of a local compilation. Exactly one of its methods is called, once."""
+
+    def ended(self, finished: Finished) -> Deferred[None]:
+        """The compiler has ended; fires when its files have been read, before the caller goes on."""
+
+    def abandoned(self) -> None:
+        """The caller has gone, and how the compiler ended is not known."""
 
 
 @frozen
@@ -66,12 +82,16 @@ class ExecHere:
 
 @frozen
 class RunHere:
-    """The caller runs the compiler in a local slot and says how it went. ``remote``: a worker's answer to confirm."""
+    """The caller runs the compiler in a local slot and says how it went.
+
+    ``remote``: a worker's answer to confirm. ``watch``: who is told how it went, and keeps the result.
+    """
 
     executable: bytes
     argv: tuple[bytes, ...]
     reason: str
     remote: RemoteRun | None = None
+    watch: LocalWatch | None = None
 
 
 Decision = Answered | ExecHere | RunHere

@@ -151,17 +151,25 @@ class LauncherProtocol(Protocol):
                 return await self._in_slot(decision)
 
     async def _in_slot(self, decision: RunHere) -> messages.Message:
-        daemon = self._daemon
-        slot = await daemon.slots.acquire()
+        pipeline = self._daemon.pipeline
+        try:
+            ended = await self._ran_in_slot(decision)
+        except BaseException:
+            pipeline.abandoned(decision)
+            raise
+        answer = await pipeline.finished(decision, Finished(ended.status, ended.stdout, ended.stderr))
+        return messages.Done(answer.status, answer.stdout, answer.stderr)
+
+    async def _ran_in_slot(self, decision: RunHere) -> messages.Completed:
+        slots = self._daemon.slots
+        slot = await slots.acquire()
         try:
             waiting: Deferred[messages.Completed] = Deferred()
             self._completed = waiting
             self._send(messages.RunInSlot(slot, decision.executable, decision.argv))
-            ended = await waiting
+            return await waiting
         finally:
-            daemon.slots.release(slot)
-        answer = daemon.pipeline.finished(decision, Finished(ended.status, ended.stdout, ended.stderr))
-        return messages.Done(answer.status, answer.stdout, answer.stderr)
+            slots.release(slot)
 
     async def _query(self, name: str, args: tuple[str, ...]) -> messages.Message:
         answering = self._daemon.queries.get(name)

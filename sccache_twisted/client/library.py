@@ -36,7 +36,8 @@ class Compiled:
     """What became of a compiler call.
 
     ``status`` is the shell's: 128+n for signal n. ``figures`` tell where it ran and how its time was spent, None when
-    it ran on this machine; then ``local_reason`` says why, in a word of the documented set.
+    it ran on this machine; then ``local_reason`` says why, in a word of the documented set. ``cached``: nothing
+    ran, the result was there.
     """
 
     status: int
@@ -44,10 +45,13 @@ class Compiled:
     stderr: bytes
     figures: JobFigures | None = None
     local_reason: str = ""
+    cached: bool = False
 
     @property
     def where(self) -> str:
-        """The server_id that it ran on, or ``local``."""
+        """The server_id that it ran on, ``cache``, or ``local``."""
+        if self.cached:
+            return "cache"
         return self.figures.server_id if self.figures is not None else "local"
 
 
@@ -109,15 +113,20 @@ class Client:
     async def _compile(self, call: Call) -> Compiled:
         decision = await self._service.pipeline.decide(call)
         match decision:
-            case Answered(status, stdout, stderr, remote):
-                return Compiled(status, stdout, stderr, remote.figures if remote is not None else None)
+            case Answered(status, stdout, stderr, remote, cached):
+                figures = remote.figures if remote is not None else None
+                return Compiled(status, stdout, stderr, figures, cached=cached)
             case ExecHere(executable, argv, reason):
                 ended = await self._run(call, executable, argv)
                 return Compiled(ended.status, ended.stdout, ended.stderr, local_reason=reason)
             case RunHere(executable, argv, reason):
-                async with self._service.slots.held(self._reactor):
-                    ended = await self._run(call, executable, argv)
-                answer = self._service.pipeline.finished(decision, ended)
+                try:
+                    async with self._service.slots.held(self._reactor):
+                        ended = await self._run(call, executable, argv)
+                except BaseException:
+                    self._service.pipeline.abandoned(decision)
+                    raise
+                answer = await self._service.pipeline.finished(decision, ended)
                 return Compiled(answer.status, answer.stdout, answer.stderr, local_reason=reason)
 
     async def _run(self, call: Call, executable: bytes, argv: tuple[bytes, ...]) -> Finished:

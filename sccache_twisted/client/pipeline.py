@@ -1,4 +1,4 @@
-"""What happens to a compiler call: parse, list, send, confirm, write; and at every turn where it may stay here, why.
+"""What happens to a compiler call: parse, look up, list, send, confirm, write; and where it may stay here, why.
 
 A decision is a value: the call is answered, or its caller becomes the compiler, or runs it in a local slot and
 reports. Whoever asked carries it out: the daemon through its launcher, the library by itself.
@@ -7,14 +7,15 @@ reports. Whoever asked carries it out: the daemon through its launcher, the libr
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.threads import deferToThreadPool
 
 from sccache_twisted.client.action import Command, command_of, make_action
-from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, RunHere, apparent_cwd
+from sccache_twisted.client.cache import CompileCache, Lookup, Recipe, Request
+from sccache_twisted.client.cache.flights import Outcome
+from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, LocalWatch, RunHere, apparent_cwd
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.fallback import FellBack, InputChanged
 from sccache_twisted.client.inputs import (
@@ -31,6 +32,7 @@ from sccache_twisted.client.inputs import (
 from sccache_twisted.client.inputs.memo import Signature
 from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of, write_outputs
 from sccache_twisted.client.stats import Statistics
+from sccache_twisted.client.surroundings import is_special, not_found, read_response_file, time_is_fixed
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.compilers.colour import coloured
 from sccache_twisted.compilers.commandline import parse
@@ -41,7 +43,6 @@ from sccache_twisted.logs import events
 from sccache_twisted.logs.events import EventLog
 from sccache_twisted.model import (
     Compilation,
-    CompilerFamily,
     NotCacheable,
     NotCompilation,
     OutputFile,
@@ -54,14 +55,30 @@ from sccache_twisted.toolchains import PackagedToolchain
 
 @frozen
 class _Prepared:
-    """All that a thread found out about a compilation: its inputs, and the toolchain for it."""
+    """All that a thread found out about a compilation: its inputs, the toolchain for it, where its result is kept.
+
+    ``recipe`` is a word where the result can't be kept, None where nobody asked.
+    """
 
     gathered: Gathered
     toolchain: PackagedToolchain
+    recipe: Recipe | str | None = None
+
+
+@frozen
+class _Case:
+    """A call that was understood, on its way. ``local``: why it stays on this machine whatever its inputs are."""
+
+    call: Call
+    compilation: Compilation
+    cwd: bytes
+    places: tuple[Place, ...]
+    local: RunsLocally | None
+    lookup: Lookup | None
 
 
 class Pipeline:
-    """Decides calls. ``dispatcher`` is None where no scheduler is configured."""
+    """Decides calls. ``dispatcher`` is None where no scheduler is configured, ``cache`` where nothing is stored."""
 
     def __init__(
         self,
@@ -72,7 +89,9 @@ class Pipeline:
         toolchains: Toolchains,
         dispatcher: IDispatcher | None,
         statistics: Statistics,
+        cache: CompileCache | None = None,
     ) -> None:
+        self._cache = cache
         self._reactor = reactor
         self._finder = finder
         self._lister = lister
@@ -88,7 +107,7 @@ class Pipeline:
         self.statistics.compile_requests += 1
         found = self.resolve(call)
         if found is None:
-            return _not_found(call)
+            return not_found(call)
         executable, argv0 = found
         if argv0 != call.argv[0]:
             call = evolve(call, argv=(argv0, *call.argv[1:]))
@@ -99,14 +118,14 @@ class Pipeline:
             self.statistics.requests_unsupported_compiler += 1
             return ExecHere(executable, call.argv, "unsupported_compiler")
         cwd = apparent_cwd(call.cwd, call.env)
-        parsed = parse(compiler, call.argv[1:], cwd, call.env, _read_response_file)
+        parsed = parse(compiler, call.argv[1:], cwd, call.env, read_response_file)
         if isinstance(parsed, NotCompilation):
             self.statistics.requests_not_compile += 1
             return ExecHere(executable, call.argv, parsed.reason)
         if isinstance(parsed, NotCacheable):
             return self._not_cacheable(call, executable, parsed.reason)
         places = places_of(parsed, cwd)
-        if _is_special(parsed.source, cwd):
+        if is_special(parsed.source, cwd):
             return self._not_cacheable(call, executable, "bad_input_file")
         if obstacle(places):
             return self._not_cacheable(call, executable, "bad_output_file")
@@ -127,45 +146,89 @@ class Pipeline:
         return ExecHere(executable, call.argv, reason)
 
     async def _compile(self, call: Call, compilation: Compilation, cwd: bytes, places: tuple[Place, ...]) -> Decision:
+        local: RunsLocally | None = None
         if self._dispatcher is None:
-            return self._here(call, compilation, RunsLocally("not_configured"))
-        if call.no_dist:
-            return self._here(call, compilation, RunsLocally("no_dist"))
-        if not compilation.distributable:
-            return self._here(call, compilation, RunsLocally(compilation.local_reason))
+            local = RunsLocally("not_configured")
+        elif call.no_dist:
+            local = RunsLocally("no_dist")
+        elif not compilation.distributable:
+            local = RunsLocally(compilation.local_reason)
+        lookup = None
+        if self._cache is not None and not call.no_cache:
+            if compilation.distributable:
+                begun = await self._cache.begin(Request(call, compilation, cwd, places))
+                if isinstance(begun, Answered):
+                    return begun
+                lookup = begun
+            else:
+                self.statistics.not_cacheable(compilation.local_reason)
+        if local is not None and lookup is None:
+            return self._here(call, compilation, local)
+        case = _Case(call, compilation, cwd, places, local, lookup)
+        if self._cache is None or lookup is None:
+            return await self._make(case)
+        try:
+            decision = await self._make(case)
+        except BaseException:
+            self._cache.end(lookup, Outcome.CANCELLED)
+            raise
+        if not lookup.passed_on:
+            self._cache.end(lookup)
+        return decision
+
+    async def _make(self, case: _Case) -> Decision:
+        """The result of a compilation that is not known by its command and source alone."""
+        call, compilation = case.call, case.compilation
         earlier: dict[bytes, Signature] | None = None
         for _ in range(2):
-            listed = await self._lister.list(compilation, cwd, call.env)
+            listed = await self._lister.list(compilation, case.cwd, call.env)
             if isinstance(listed, RunsLocally):
+                if case.local is not None:
+                    return self._here(call, compilation, case.local)
                 self._count_local(compilation, listed)
                 return ExecHere(compilation.compiler.executable, call.argv, "preprocessor_error")
             try:
-                return await self._distribute(self._dispatcher, call, compilation, cwd, places, listed, earlier)
+                return await self._with_inputs(case, listed, earlier)
             except InputsChanged as changed:
                 earlier = changed.signatures
             except InputChanged:
                 earlier = None
             finally:
                 listed.forget()
-        return self._here(call, compilation, RunsLocally("modified_input"))
+        if case.lookup is not None:
+            self.statistics.not_cacheable("modified_input")
+        return self._here(call, compilation, case.local or RunsLocally("modified_input"))
 
-    async def _distribute(
-        self,
-        dispatcher: IDispatcher,
-        call: Call,
-        compilation: Compilation,
-        cwd: bytes,
-        places: tuple[Place, ...],
-        listed: Listed,
-        earlier: dict[bytes, Signature] | None,
-    ) -> Decision:
-        prepared = await self._in_thread(self._prepare, call, compilation, cwd, listed, earlier)
+    async def _with_inputs(self, case: _Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> Decision:
+        call, compilation = case.call, case.compilation
+        prepared = await self._in_thread(self._prepare, case, listed, earlier)
         if isinstance(prepared, RunsLocally):
-            return self._here(call, compilation, prepared)
+            if case.lookup is not None:
+                self.statistics.not_cacheable(prepared.reason)
+            return self._here(call, compilation, case.local or prepared)
+        if isinstance(prepared.recipe, str):
+            self.statistics.not_cacheable(prepared.recipe)
+        elif prepared.recipe is not None and self._cache is not None and case.lookup is not None:
+            found = await self._cache.preprocessed(case.lookup, prepared.recipe)
+            if found is not None:
+                return found
+        if case.local is not None or self._dispatcher is None:
+            local = case.local or RunsLocally("not_configured")
+            return self._here(call, compilation, local, watch=self._watch(case, prepared))
+        return await self._distribute(self._dispatcher, case, prepared)
+
+    def _watch(self, case: _Case, prepared: _Prepared) -> LocalWatch | None:
+        """Who keeps what a compiler on this machine will write, if anybody may."""
+        if self._cache is None or case.lookup is None or not isinstance(prepared.recipe, Recipe):
+            return None
+        return self._cache.watch(case.lookup, prepared.recipe)
+
+    async def _distribute(self, dispatcher: IDispatcher, case: _Case, prepared: _Prepared) -> Decision:
+        call, compilation, cwd = case.call, case.compilation, case.cwd
         gathered, toolchain = prepared.gathered, prepared.toolchain
         command = await command_of(self._runner, call, compilation, cwd)
         if isinstance(command, RunsLocally):
-            return self._here(call, compilation, command)
+            return self._here(call, compilation, command, watch=self._watch(case, prepared))
         action = make_action(call, command, gathered, toolchain.digest, cwd, call.env)
         source = compilation.source
         label = os.fsdecode(source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source)
@@ -174,22 +237,16 @@ class Pipeline:
                 action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label
             )
         except FellBack as fell:
-            return self._here(call, compilation, fell.local, attempt=fell.attempt)
+            watch = self._watch(case, prepared)
+            return self._here(call, compilation, fell.local, attempt=fell.attempt, watch=watch)
         except NoLocalFallback as refused:
             self.statistics.compile_fails += 1
             return Answered(1, b"", f"sccache-twisted: {refused.explained()}\n".encode("utf-8", "surrogateescape"))
-        return await self._judge(call, compilation, places, command, gathered, remote)
+        return await self._judge(case, command, prepared, remote)
 
-    async def _judge(
-        self,
-        call: Call,
-        compilation: Compilation,
-        places: tuple[Place, ...],
-        command: Command,
-        gathered: Gathered,
-        remote: RemoteRun,
-    ) -> Decision:
-        result = remote.result
+    async def _judge(self, case: _Case, command: Command, prepared: _Prepared, remote: RemoteRun) -> Decision:
+        call, compilation, places = case.call, case.compilation, case.places
+        result, gathered = remote.result, prepared.gathered
         if result.exit_code != 0:
             return self._here(call, compilation, RunsLocally("confirm_error"), remote)
         if result.undeclared:
@@ -210,10 +267,16 @@ class Pipeline:
         self.statistics.compiler_write_seconds += self._reactor.seconds() - began
         self.statistics.compilations += 1
         self.statistics.dist_compiles[worker_name(remote.figures.server_id)] += 1
-        return Answered(0, result.stdout, command.said + result.stderr, remote)
+        stderr = command.said + result.stderr
+        if self._cache is not None and case.lookup is not None and isinstance(prepared.recipe, Recipe):
+            self._cache.keep(case.lookup, prepared.recipe, files, result.stdout, stderr)
+        return Answered(0, result.stdout, stderr, remote)
 
-    def finished(self, decision: RunHere, local: Finished) -> Answered:
-        """A local compilation has ended: its own output is the answer, whatever a worker had said."""
+    async def finished(self, decision: RunHere, local: Finished) -> Answered:
+        """A local compilation has ended: its own output is the answer, whatever a worker had said.
+
+        When it is cancelled, or its caller has gone and there is nothing to tell, call :meth:`abandoned` instead.
+        """
         self.statistics.compilations += 1
         if local.status != 0:
             self.statistics.compile_fails += 1
@@ -229,21 +292,22 @@ class Pipeline:
                     remote=there.exit_code,
                     local=local.status,
                 )
+        if decision.watch is not None:
+            await decision.watch.ended(local)
         return Answered(local.status, local.stdout, local.stderr)
+
+    def abandoned(self, decision: RunHere) -> None:
+        """Nobody will tell how a local compilation ended."""
+        if decision.watch is not None:
+            decision.watch.abandoned()
 
     # --- threads ---
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
-    def _prepare(
-        self,
-        call: Call,
-        compilation: Compilation,
-        cwd: bytes,
-        listed: Listed,
-        earlier: dict[bytes, Signature] | None,
-    ) -> _Prepared | RunsLocally:
+    def _prepare(self, case: _Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> _Prepared | RunsLocally:
+        call, compilation = case.call, case.compilation
         toolchain = self._toolchains.packaged(compilation.compiler, call.env)
         if isinstance(toolchain, RunsLocally):
             return toolchain
@@ -251,13 +315,17 @@ class Pipeline:
             dependencies, search_path = listed.read(compilation)
         except OSError as problem:
             return RunsLocally("unreadable_input", f"the dependency list: {problem.strerror}.")
-        question = Question(compilation, cwd, dependencies, search_path, call.arrival_ns, listed.began_ns, earlier)
+        question = Question(compilation, case.cwd, dependencies, search_path, call.arrival_ns, listed.began_ns, earlier)
         gathered = gather(question, self._memo)
         if isinstance(gathered, RunsLocally):
             return gathered
-        if gathered.time_macros and not _time_is_fixed(call, compilation) and listed.shows_time():
+        fixed_time = time_is_fixed(call, compilation)
+        if gathered.time_macros and not fixed_time and listed.shows_time():
             return RunsLocally("time_macros")
-        return _Prepared(gathered, toolchain)
+        if self._cache is None or case.lookup is None:
+            return _Prepared(gathered, toolchain)
+        made = self._cache.recipe(case.lookup, question, gathered, listed, fixed_time=fixed_time)
+        return _Prepared(gathered, toolchain, made)
 
     # --- staying here ---
 
@@ -268,11 +336,12 @@ class Pipeline:
         local: RunsLocally,
         remote: RemoteRun | None = None,
         attempt: Try | None = None,
+        watch: LocalWatch | None = None,
     ) -> RunHere:
         self._count_local(compilation, local, remote, attempt)
         # Its output is captured, so it sees no terminal either.
         args = coloured(call.argv[1:], compilation, call.stderr_is_tty, call.env)
-        return RunHere(compilation.compiler.executable, (call.argv[0], *args), local.reason, remote)
+        return RunHere(compilation.compiler.executable, (call.argv[0], *args), local.reason, remote, watch)
 
     def _count_local(
         self,
@@ -310,41 +379,3 @@ def _settle(
         return False
     write_outputs(compilation, places, files, umask)
     return True
-
-
-def _time_is_fixed(call: Call, compilation: Compilation) -> bool:
-    """Whether the compiler takes the time from SOURCE_DATE_EPOCH: gcc does, clang since 16."""
-    if b"SOURCE_DATE_EPOCH" not in call.env:
-        return False
-    compiler = compilation.compiler
-    if compiler.family is CompilerFamily.GCC:
-        return True
-    major = compiler.version.partition("clang version ")[2].partition(".")[0]
-    return major.isdigit() and int(major) >= 16
-
-
-def _not_found(call: Call) -> Answered:
-    name = os.fsdecode(call.argv[0]) if call.argv else ""
-    where = (
-        "does not exist or is not executable" if "/" in name else "is not in PATH, or only as a link to sccache-twisted"
-    )
-    text = f"sccache-twisted: the compiler {name!r} {where}.\n"
-    return Answered(127, b"", text.encode("utf-8", "surrogateescape"))
-
-
-def _is_special(source: bytes, cwd: bytes) -> bool:
-    """Whether a source is there and is no regular file: a FIFO must not be read twice."""
-    try:
-        return not stat.S_ISREG(os.stat(os.path.join(cwd, source)).st_mode)
-    except OSError:
-        return False
-
-
-def _read_response_file(path: bytes) -> bytes | None:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with open(path, "rb") as stream:
-            return stream.read()
-    except OSError:
-        return None

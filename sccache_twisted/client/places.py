@@ -77,6 +77,13 @@ def cache_directory(settings: ClientSettings, environ: Mapping[str, str]) -> byt
     return os.fsencode(home) + b"/sccache-twisted"
 
 
+def object_directory(settings: ClientSettings, environ: Mapping[str, str]) -> bytes:
+    """Where results are stored on this machine."""
+    if settings.disk_dir:
+        return os.path.abspath(os.fsencode(settings.disk_dir))
+    return cache_directory(settings, environ) + b"/objects"
+
+
 def journal_file(settings: ClientSettings, environ: Mapping[str, str]) -> str:
     """Where the daemon writes down its jobs' events; empty: nowhere."""
     if not settings.log.journal_size:

@@ -11,6 +11,8 @@ from twisted.application import service
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from sccache_twisted.client.cache import CompileCache
+from sccache_twisted.client.cache.stored import open_stored
 from sccache_twisted.client.daemon import Daemon
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.dispatcher import Dispatcher
@@ -65,15 +67,21 @@ class ClientService(service.MultiService):
         self._workers: WorkerConnections | None = None
         if settings.schedulers:
             self._connect(settings, reactor)
+        toolchains = Toolchains(ToolchainCache(cache_directory(settings, environ)))
+        self._stored = open_stored(settings, reactor, environ)
+        self._cache = None
+        if self._stored.store is not None:
+            self._cache = CompileCache(reactor, self._stored.store, toolchains, self.statistics)
         self._lister = Lister(self.runner, settings.preprocessor_slots or cores() + 1)
         self.pipeline = Pipeline(
             reactor,
             self.runner,
             CompilerFinder(self.runner, settings.cc_only_basenames),
             self._lister,
-            Toolchains(ToolchainCache(cache_directory(settings, environ))),
+            toolchains,
             self._dispatcher,
             self.statistics,
+            self._cache,
         )
 
     def _connect(self, settings: ClientSettings, reactor: Any) -> None:
@@ -110,6 +118,11 @@ class ClientService(service.MultiService):
         for name in Statistics.__slots__:
             if not name.startswith("__"):
                 setattr(self.statistics, name, getattr(fresh, name))
+        self._stored.zero()
+
+    async def figures(self) -> dict[str, Any]:
+        """The statistics, with what the cache's store tells of itself."""
+        return self.statistics.as_json(await self._stored.figures())
 
     async def distribution(self) -> dict[str, Any]:
         """How it stands with the schedulers, in sccache's shape; waits for a link that is being made."""
@@ -144,6 +157,8 @@ class ClientService(service.MultiService):
         await super().stopService()  # type: ignore[no-untyped-call]  # Twisted has no types here
         if self._workers is not None:
             await self._workers.close()
+        if self._cache is not None:
+            await self._cache.stop()
         self._lister.close()
 
 
@@ -166,7 +181,7 @@ class DaemonService(service.MultiService):
             self.client.pipeline,
             self.client.slots,
             {
-                "stats": lambda _: self.client.statistics.as_json(),
+                "stats": lambda _: Deferred.fromCoroutine(self.client.figures()),
                 "zero-stats": self._zero_statistics,
                 "dist-status": lambda _: Deferred.fromCoroutine(self.client.distribution()),
             },
@@ -177,9 +192,9 @@ class DaemonService(service.MultiService):
         self.client.setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted has no types here
         self.daemon.setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted has no types here
 
-    def _zero_statistics(self, _: tuple[str, ...]) -> dict[str, Any]:
+    def _zero_statistics(self, _: tuple[str, ...]) -> Deferred[dict[str, Any]]:
         self.client.zero_statistics()
-        return self.client.statistics.as_json()
+        return Deferred.fromCoroutine(self.client.figures())
 
 
 def client_token(settings: ClientSettings) -> str:

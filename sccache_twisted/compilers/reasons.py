@@ -52,6 +52,10 @@ _NOT_CACHEABLE = {
     "unsupported_compiler": "The compiler is of no known family.",
     "verbose": "The command shows how the compiler works, with paths that differ from run to run.",
     "no_cache": "SCCACHE_NO_CACHE was set for this call.",
+    "missing_output": "An output was not there, or was not the compiler's any more, when it was to be stored.",
+    "too_large": "The preprocessed text is too long.",
+    "too_new": "A source or header changed so shortly before that its time can't tell whether it changed again.",
+    "untraceable_input": "Where the compiler looked for headers can't be told, so a change meanwhile goes unnoticed.",
 }
 
 _LOCAL = {

@@ -14,7 +14,8 @@ FOREIGN: dict[str, str] = {
     "dist.rewrite_includes_only": "sources travel as they are, with the files that they include; remove it",
     "server_startup_timeout_ms": "the launcher waits as long as the daemon needs to start; remove it",
     "basedirs": "results depend on the paths they were compiled under; remove it",
-    "cache.disk": "nothing is cached on this machine yet, only in remote stores; remove the table",
+    "cache.disk.preprocessor_cache_mode": "results are found without running the preprocessor wherever that is safe; "
+    "remove the table",
     "cache.redis.cluster_endpoints": "one server holds the entries; write cache.redis.endpoint",
     "cache.gcs": "Google's storage speaks S3's language too; write cache.s3 with "
     'endpoint = "https://storage.googleapis.com" and HMAC keys',

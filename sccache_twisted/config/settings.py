@@ -212,6 +212,31 @@ class ClientSettings:
     first_guess_bytes: int = key(
         "dist", "first_guess_bytes", Unit.SIZE, 512 * MIB, "Expected memory of a source that was never compiled before."
     )
+    disk_dir: str = key(
+        "cache.disk",
+        "dir",
+        Unit.PATH,
+        "",
+        "Where results are stored on this machine, by any number of daemons; empty: objects in dist.cache_dir.",
+        env="SCCACHE_DIR",
+    )
+    disk_size: int = key(
+        "cache.disk",
+        "size",
+        Unit.SIZE,
+        10 * GIB,
+        "Bound on them, the longest unused go first; 0: nothing is stored on this machine.",
+        env="SCCACHE_CACHE_SIZE",
+    )
+    disk_rw_mode: str = key(
+        "cache.disk",
+        "rw_mode",
+        Unit.TEXT,
+        "READ_WRITE",
+        "Whether results are read there, or stored too.",
+        env="SCCACHE_LOCAL_RW_MODE",
+        choices=("READ_ONLY", "READ_WRITE"),
+    )
     stores: StoreSettings = StoreSettings()  # noqa: RUF009 - it is frozen
     links: LinkTimers = LinkTimers()
     log: LogSettings = LogSettings()

@@ -187,6 +187,11 @@ BAD_SIGNATURE = _event(
     "key",
 )
 
+# --- the cache -------------------------------------------------------------------------------------
+
+CACHE_DAMAGED = _event("cache_damaged", _warn, "the cache's entry {key} is dropped: {reason}", "key", "reason")
+CACHE_FAILED = _event("cache_failed", _info, "the cache failed to {what} an entry: {reason}", "what", "reason")
+
 # --- links ----------------------------------------------------------------------------------------
 
 LINK_UP = _event("link_up", _info, "link with {peer} is up", "peer", "role")

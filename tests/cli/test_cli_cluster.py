@@ -56,7 +56,7 @@ def compile_through(directory, where):
     """Compile a file through the cluster and without it; what the launcher's call said."""
     where.mkdir(exist_ok=True)
     (where / "a.c").write_text(SOURCE)
-    environ = {**os.environ, "SCCACHE_CONF": str(directory / "client.toml")}
+    environ = {**os.environ, "SCCACHE_CONF": str(directory / "client.toml"), "SCCACHE_CACHE_SIZE": "0"}
     done = subprocess.run(
         [LAUNCHER, "gcc", "-g", "-O2", "-c", "a.c", "-o", "remote.o"],
         cwd=where,

@@ -192,7 +192,7 @@ def test_a_real_job_is_told_by_all_processes(room):
     started = command("cluster", "start", "--dir", home, "--workers", "1", "--slots", "1")
     try:
         assert started.returncode == 0, started.stderr
-        env = {"SCCACHE_CONF": str(home / "client.toml")}
+        env = {"SCCACHE_CONF": str(home / "client.toml"), "SCCACHE_CACHE_SIZE": "0"}
         (room / "a.c").write_text("int answer(int x) { return x + 42; }\n")
         compiled = subprocess.run(
             [LAUNCHER, "gcc", "-c", "a.c", "-o", "a.o"], cwd=room, env={**os.environ, **env}, check=False

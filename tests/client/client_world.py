@@ -14,13 +14,14 @@ from client_kit import TOOLCHAIN, env_of, rebuilt
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from sccache_twisted.client.cache import CompileCache
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, RunHere
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.inputs import Gathered, Lister
 from sccache_twisted.client.pipeline import Pipeline
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
-from sccache_twisted.interfaces import Finished, IBlobSource, IDispatcher, RemoteRun
+from sccache_twisted.interfaces import Finished, IBlobSource, ICacheStore, IDispatcher, RemoteRun
 from sccache_twisted.model import JOB_TEMPORARY, Action, ActionResult, JobFigures, JobId, OutputFile, mint_server_id
 from sccache_twisted.net.processes import ProcessRunner
 from sccache_twisted.toolchains import ToolchainCache
@@ -89,22 +90,18 @@ def run(action: Action) -> ActionResult:
 
 
 class Bench:
-    """A pipeline before a world, to be called as a launcher calls it."""
+    """A pipeline before a world, to be called as a launcher calls it. With a ``store`` it caches."""
 
-    def __init__(self, reactor: Any, cache: Path, world: World | None) -> None:
+    def __init__(self, reactor: Any, cache: Path, world: World | None, store: ICacheStore | None = None) -> None:
         self.world = world
         self.statistics = Statistics()
         self.runner = ProcessRunner(reactor)
         self.lister = Lister(self.runner, 3)
         self.finder = CompilerFinder(self.runner)
+        toolchains = Toolchains(ToolchainCache(os.fsencode(cache)))
+        self.cache = None if store is None else CompileCache(reactor, store, toolchains, self.statistics)
         self.pipeline = Pipeline(
-            reactor,
-            self.runner,
-            self.finder,
-            self.lister,
-            Toolchains(ToolchainCache(os.fsencode(cache))),
-            world,
-            self.statistics,
+            reactor, self.runner, self.finder, self.lister, toolchains, world, self.statistics, self.cache
         )
 
     async def decide(
@@ -132,7 +129,7 @@ class Bench:
             decision.argv, executable=decision.executable, cwd=os.fsencode(cwd), env=env, umask=0o022, limit=1 << 24
         )
         if isinstance(decision, RunHere):
-            return self.pipeline.finished(decision, ended)
+            return await self.pipeline.finished(decision, ended)
         assert isinstance(decision, ExecHere)
         return Answered(ended.status, ended.stdout, ended.stderr)
 

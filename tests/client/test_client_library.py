@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 
 @asynccontextmanager
-async def client(tmp_path: Path, **settings: object) -> AsyncIterator[Client]:
-    made = evolve(ClientSettings(), cache_dir=str(tmp_path / "cache"), **settings)
+async def client(tmp_path: Path, disk_size: int = 0, **settings: object) -> AsyncIterator[Client]:
+    """A client that stores nothing unless it is told to."""
+    made = evolve(ClientSettings(), cache_dir=str(tmp_path / "cache"), disk_size=disk_size, **settings)
     async with Client.from_settings(made, reactor) as running:
         yield running
 
@@ -34,6 +36,12 @@ async def client(tmp_path: Path, **settings: object) -> AsyncIterator[Client]:
 def source(cwd: Path, text: str) -> Path:
     (cwd / "a.c").write_text(text)
     return cwd
+
+
+def no_news(path: Path) -> None:
+    """Wait until a file is older than what counts as too new to be stored."""
+    while time.time_ns() - path.stat().st_ctime_ns < 50_000_000:
+        time.sleep(0.005)
 
 
 @pytest_twisted.ensureDeferred
@@ -46,6 +54,21 @@ async def test_compiles_here(tmp_path: Path) -> None:
         assert b"unused variable" in compiled.stderr
         assert oct((cwd / "a.o").stat().st_mode)[-3:] == "640"
         assert running.statistics["stats"]["local_compiles"] == {"not_configured": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_finds_what_an_earlier_client_stored(tmp_path: Path) -> None:
+    """A result outlives the client that compiled it, and says where it came from."""
+    cwd = source(tmp_path, "int main(void) { int unused; return 0; }\n")
+    no_news(cwd / "a.c")
+    found = []
+    for _ in range(2):
+        async with client(tmp_path, disk_size=1 << 20) as running:
+            compiled = await running.compile([b"gcc", b"-Wall", b"-c", b"a.c"], os.fsencode(cwd), env_of())
+        found.append((compiled.where, compiled.status, compiled.stderr, (cwd / "a.o").read_bytes()))
+        (cwd / "a.o").unlink()
+    assert [one[0] for one in found] == ["local", "cache"]
+    assert found[0][1:] == found[1][1:]
 
 
 @pytest_twisted.ensureDeferred

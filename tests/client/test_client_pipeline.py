@@ -129,7 +129,7 @@ async def test_compile_error(tmp_path: Path, bench: Bench) -> None:
     decision = await bench.decide(["gcc", "-c", "bad.c"], cwd)
     assert isinstance(decision, RunHere)
     assert decision.reason == "confirm_error"
-    answer = bench.pipeline.finished(decision, alone)
+    answer = await bench.pipeline.finished(decision, alone)
     assert (answer.status, answer.stderr) == (1, alone.stderr)
     assert bench.statistics.local_compiles == {"confirm_error": 1}
     assert bench.statistics.dist_discrepancies == 0
@@ -287,7 +287,7 @@ async def test_not_configured(tmp_path: Path, cache: Path) -> None:
     decision = await bench.decide(["gcc", "-c", "a.c"], sources(tmp_path))
     assert isinstance(decision, RunHere)
     assert decision.reason == "not_configured"
-    assert bench.pipeline.finished(decision, Finished(0, b"", b"")) == Answered(0, b"", b"")
+    assert await bench.pipeline.finished(decision, Finished(0, b"", b"")) == Answered(0, b"", b"")
     bench.close()
 
 

@@ -93,7 +93,10 @@ def test_an_unknown_key_is_named_with_its_place_and_the_nearest_known_one(kind, 
     [
         ('[dist]\nscheduler_url = "http://a:10600"\n', ("/c.toml:2:", "dist.scheduler_url", "dist.schedulers")),
         ('[dist.auth]\ntype = "token"\n', ("dist.auth.type", "dist.auth.token_file")),
-        ('[cache.disk]\ndir = "/x"\n', ("cache.disk.dir", "cache")),
+        (
+            "[cache.disk.preprocessor_cache_mode]\nuse_preprocessor_cache_mode = true\n",
+            ("cache.disk.preprocessor_cache_mode", "remove the table"),
+        ),
         ('[[dist.toolchains]]\ntype = "no_dist"\n', ("dist.toolchains", "packaged by themselves")),
         ("[dist]\nrewrite_includes_only = true\n", ("dist.rewrite_includes_only", "remove it")),
         ("server_startup_timeout_ms = 10000\n", ("server_startup_timeout_ms", "remove it")),

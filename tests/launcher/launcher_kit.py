@@ -45,6 +45,8 @@ class Installation:
             "LC_ALL": "C.UTF-8",
             "SCCACHE_SERVER_UDS": str(self.socket),
             "SCCACHE_DIST_CACHE_DIR": str(prefix / "cache"),
+            # Calls shall run the compiler: nothing is stored.
+            "SCCACHE_CACHE_SIZE": "0",
         }
 
     @property

@@ -102,7 +102,8 @@ class Cluster:
     """A context manager: an embedded cluster in a directory of its own, with a client daemon of its own.
 
     ``directory`` of None takes a temporary one, removed at the end. ``extra`` goes into the environment of the
-    cluster's processes and of every client.
+    cluster's processes and of every client. Clients store no results unless ``cache``: what is measured here is
+    distribution, and a result that was found would prove nothing about it.
     """
 
     def __init__(
@@ -112,7 +113,9 @@ class Cluster:
         slots: int | None = None,
         directory: Path | None = None,
         extra: Mapping[str, str] | None = None,
+        cache: bool = False,
     ) -> None:
+        self._cache = cache
         self._workers = workers
         self._slots = slots
         self._extra = dict(extra or {})
@@ -136,6 +139,7 @@ class Cluster:
                     "SCCACHE_CONF": str(self.directory / "client.toml"),
                     "SCCACHE_SERVER_UDS": str(short / "daemon.sock"),
                     "SCCACHE_DIR": str(short / "cache"),
+                    **({} if self._cache else {"SCCACHE_CACHE_SIZE": "0"}),
                     **self._extra,
                 }
             )

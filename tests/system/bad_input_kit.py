@@ -91,6 +91,7 @@ class Client:
                 "SCCACHE_CONF": str(self.config),
                 "SCCACHE_SERVER_UDS": str(self.root / "d.sock"),
                 "SCCACHE_DIST_CACHE_DIR": str(self.root / "cache"),
+                "SCCACHE_CACHE_SIZE": "0",
                 "HOME": str(self.root),
                 **self._extra,
             }

@@ -25,6 +25,7 @@ FRESH_NS = 10_000_000
 
 _PASSING = {b"/dev/null"}
 _GCH_CANDIDATES = 4
+_PRECOMPILED = (b".gch", b".pch")
 _DEFINED = rb"(?:^|[\r\n])[ \t]*#[ \t]*define[ \t]+%b[ \t]+([^\r\n]+)"
 
 
@@ -44,12 +45,19 @@ class Question:
 
 @frozen
 class Gathered:
-    """A job's inputs. ``fresh``: files so new that they must be looked at again when the result is in."""
+    """A job's inputs. ``fresh``: files so new that they must be looked at again when the result is in.
+
+    ``read``: each file as it was spelled, the source first. ``absent``: paths, as spelled, at which the compiler looks
+    for more than headers and finds nothing. ``vague``: a directory holds an input, one cannot tell which.
+    """
 
     inputs: tuple[Input, ...] = field(repr=False)
     outputs: tuple[bytes, ...]
     fresh: tuple[tuple[bytes, Signature], ...] = ()
     time_macros: bool = False
+    read: tuple[tuple[bytes, FileFacts], ...] = field(default=(), repr=False)
+    absent: tuple[bytes, ...] = field(default=(), repr=False)
+    vague: bool = False
 
 
 class InputsChanged(Exception):
@@ -96,6 +104,9 @@ class _Gathering:
         self._walk = Walk()
         self._prefix = question.cwd.rstrip(b"/") + b"/"
         self._files: dict[bytes, FileFacts] = {}
+        self._read: dict[bytes, FileFacts] = {}
+        self._absent: list[bytes] = []
+        self._vague = False
         self._telling: list[tuple[bytes, FileFacts]] = []
         self._looked: dict[bytes, bool] = {}
         self._wrappers: frozenset[bytes] = frozenset()
@@ -116,7 +127,8 @@ class _Gathering:
         inputs: list[Input] = self._walk.inputs()
         inputs += [facts.input for facts in self._files.values()]
         time_macros = any(facts.mentions.time_macros for facts in self._files.values())
-        return Gathered(tuple(inputs), outputs, fresh, time_macros)
+        read = tuple(self._read.items())
+        return Gathered(tuple(inputs), outputs, fresh, time_macros, read, tuple(self._absent), self._vague)
 
     # --- files ---
 
@@ -129,7 +141,9 @@ class _Gathering:
         if found is None:
             return path in _PASSING
         place, status = found
-        if place in self._files:
+        known = self._files.get(place)
+        if known is not None:
+            self._read.setdefault(path, known)
             return True
         if not stat.S_ISREG(status.st_mode):
             if place in _PASSING:
@@ -142,7 +156,7 @@ class _Gathering:
             return True
         except OSError as problem:
             raise _Unfit("unreadable_input", f"{_show(path)}: {problem.strerror}.") from problem
-        self._files[place] = facts
+        self._files[place] = self._read[path] = facts
         if facts.tells:
             self._telling.append((path, facts))
         return True
@@ -153,8 +167,9 @@ class _Gathering:
         place = self._walk.directory(absolute.rstrip(b"/") or b"/")
         if place is not None:
             self._walk.must_exist(place)
-        else:
-            self._add(absolute)
+            self._vague = self._vague or path.endswith(_PRECOMPILED)
+        elif not self._add(path):
+            self._absent.append(path)
 
     def _precompiled(self) -> None:
         """Like gcc, take ``x.h.gch`` for the first header that a source includes: no dependency list tells."""
@@ -179,14 +194,14 @@ class _Gathering:
             self._follow_wrappers()
 
     def _follow_wrappers(self) -> None:
-        for facts in list(self._files.values()):
+        for spelled, facts in list(self._read.items()):
             try:
                 operands = self._memo.wrapped(facts, self._wrappers)
             except (Changed, OSError):
                 self._gone = True
                 continue
             for operand in operands:
-                self._resolve(operand, facts.input.path)
+                self._resolve(operand, spelled)
 
     def _resolve(self, operand: Operand, spelled: bytes) -> None:
         """Add the file that an operand finds, if it finds one."""
@@ -200,7 +215,9 @@ class _Gathering:
             if exists is None:
                 exists = self._looked[absolute] = os.path.isfile(absolute)
                 if exists:
-                    self._add(absolute)
+                    self._add(path)
+                else:
+                    self._absent.append(path)
             if exists:
                 return
 

@@ -1,0 +1,322 @@
+"""A compilation's way through the cache: looked up, waited for, stored. Its failures never fail a call.
+
+Knows keys, manifests, entries and turns. Refuses to know how a result is made and where the store is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from attrs import define, frozen
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.threads import deferToThreadPool
+
+from sccache_twisted.client.cache import files
+from sccache_twisted.client.cache.flights import Flights, Outcome, Turn
+from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, recipe, sight
+from sccache_twisted.client.cache.states import FileStates
+from sccache_twisted.client.calls import Answered, LocalWatch
+from sccache_twisted.client.inputs import Gathered, Listed, Question
+from sccache_twisted.client.inputs.memo import Signature
+from sccache_twisted.client.stats import Statistics
+from sccache_twisted.client.toolchains import Toolchains
+from sccache_twisted.errors import StorageError
+from sccache_twisted.hashing import entry as entries
+from sccache_twisted.hashing.entry import Entry, StoredOutput
+from sccache_twisted.hashing.envelope import Damaged
+from sccache_twisted.interfaces import Finished, ICacheStore
+from sccache_twisted.logs import events
+from sccache_twisted.logs.events import EventLog
+from sccache_twisted.model import OutputFile, RunsLocally
+
+_T = TypeVar("_T")
+_MOST_WAITING_BYTES = 512 << 20
+"""Results that wait to be stored; beyond that they are not stored: a slow store must not fill the memory."""
+
+_LOOKS = 3
+"""How often a call looks again because somebody stored a result that then wasn't its own."""
+
+
+@define
+class Lookup:
+    """One call's way through the cache. ``owner``: others wait for it."""
+
+    sighted: Sighted
+    owner: bool = False
+    passed_on: bool = False
+    """Somebody else ends it, when the result is there."""
+
+
+class CompileCache:
+    """The cache of one client. ``store`` is its own: closed when it stops.
+
+    A call waits at most ``patience_seconds`` for another one that compiles the same.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        store: ICacheStore,
+        toolchains: Toolchains,
+        statistics: Statistics,
+        patience_seconds: float = 600.0,
+    ) -> None:
+        self._patience_seconds = patience_seconds
+        self._reactor = reactor
+        self._store = store
+        self._toolchains = toolchains
+        self._statistics = statistics
+        self._states = FileStates()
+        self._flights = Flights()
+        self._writes: set[Deferred[None]] = set()
+        self._waiting_bytes = 0
+        self._log = EventLog.of("sccache_twisted.client", role="client")
+
+    async def stop(self) -> None:
+        """Store what waits to be stored, and close the store."""
+        while self._writes:
+            await DeferredList([_followed(write) for write in self._writes])
+        await self._store.close()
+
+    # --- looking up ---
+
+    async def begin(self, request: Request) -> Answered | Lookup | None:
+        """The answer, if it is there; else a lookup that must be ended; None when this call can't be cached."""
+        sighted = await self._in_thread(self._sight, request)
+        if isinstance(sighted, str):
+            self._statistics.not_cacheable(sighted)
+            return None
+        if request.call.recache:
+            return Lookup(sighted)
+        for _ in range(_LOOKS):
+            landed = self._flights.landed
+            answer = await self._direct(sighted)
+            if answer is not None:
+                return answer
+            turn = await self._turn(sighted.key)
+            if turn is Turn.ALONE:
+                break
+            if turn is Turn.LOOK_AGAIN:
+                continue
+            lookup = Lookup(sighted, owner=True)
+            if not self._flights.landed_since(sighted.key, landed):
+                return lookup
+            try:
+                answer = await self._direct(sighted)
+            except BaseException:
+                self.end(lookup, Outcome.CANCELLED)
+                raise
+            if answer is None:
+                return lookup
+            self.end(lookup, Outcome.STORED)
+            return answer
+        return Lookup(sighted)
+
+    def _turn(self, key: str) -> Deferred[Turn]:
+        """Wait for a turn, but not for ever: its owner's compiler may have been stopped at a terminal."""
+        turn = self._flights.join(key)
+        return turn.addTimeout(self._patience_seconds, self._reactor, lambda _, __: Turn.ALONE)
+
+    def recipe(
+        self, lookup: Lookup, question: Question, gathered: Gathered, listed: Listed, *, fixed_time: bool
+    ) -> Recipe | str:
+        """What to look for and to store now that the inputs are known, or why it can't be stored. In a thread."""
+        return recipe(lookup.sighted, question, gathered, listed, self._states, fixed_time=fixed_time)
+
+    async def preprocessed(self, lookup: Lookup, made: Recipe) -> Answered | None:
+        """The answer, if it lies under a key of the inputs."""
+        if not lookup.sighted.request.call.recache:
+            for key in made.keys:
+                entry = await self._entry(key)
+                answer = await self._serve(lookup.sighted, entry) if entry is not None else None
+                if answer is not None:
+                    lookup.passed_on = True
+                    self._own(self._lead_to(lookup, made, key))
+                    return answer
+        self._statistics.cache_missed(lookup.sighted.request.compilation)
+        return None
+
+    def end(self, lookup: Lookup, outcome: Outcome = Outcome.NOT_STORED) -> None:
+        """A lookup is over; whoever waits for it is told. Ending twice is fine."""
+        if lookup.owner:
+            lookup.owner = False
+            self._flights.end(lookup.sighted.key, outcome)
+
+    # --- keeping ---
+
+    def keep(self, lookup: Lookup, made: Recipe, outputs: Sequence[OutputFile], stdout: bytes, stderr: bytes) -> None:
+        """Store a result that has been made elsewhere, later: the caller need not wait. Ends the lookup."""
+        lookup.passed_on = True
+        found = {output.path: output for output in outputs}
+        stored = tuple(
+            StoredOutput(role, place.output.kind, found[place.path].data, found[place.path].mode)
+            for role, place in enumerate(made.sighted.request.places)
+            if place.path in found
+        )
+        self._own(self._keep(lookup, made, Entry(stored, stdout, stderr)))
+
+    def watch(self, lookup: Lookup, made: Recipe) -> LocalWatch:
+        """Somebody who keeps what a compiler on this machine is about to write. Ends the lookup."""
+        lookup.passed_on = True
+        before = tuple(files.stat(place.path) for place in made.sighted.request.places)
+        return _Watch(self, lookup, made, before)
+
+    async def keep_written(self, lookup: Lookup, made: Recipe, before: Sequence[Signature], ended: Finished) -> None:
+        """Read what a compiler on this machine has written, if it saw what was keyed; then store it, later."""
+        try:
+            read = await self._in_thread(files.read_written, made, before, ended, self._states)
+        except BaseException:
+            self.end(lookup, Outcome.CANCELLED)
+            raise
+        if read is None or isinstance(read, str):
+            if read is not None:
+                self._statistics.not_cacheable(read)
+            self.end(lookup)
+            return
+        self._own(self._keep(lookup, made, read))
+
+    async def _keep(self, lookup: Lookup, made: Recipe, entry: Entry) -> None:
+        outcome = Outcome.NOT_STORED
+        size = sum(len(output.data) for output in entry.outputs)
+        self._waiting_bytes += size
+        try:
+            self._check_room()
+            key = made.text_key if made.text_key is not None and entry.silent else made.inputs_key
+            began = self._reactor.seconds()
+            await self._store.put(key, await self._in_thread(entries.pack, key, entry))
+            self._statistics.cache_written(self._reactor.seconds() - began)
+            if await self._remember(lookup, made, key):
+                outcome = Outcome.STORED
+        except StorageError as problem:
+            self._statistics.cache_write_errors += 1
+            self._log.emit(events.CACHE_FAILED, what="store", reason=problem.sentence)
+        finally:
+            self._waiting_bytes -= size
+            self.end(lookup, outcome)
+
+    def _check_room(self) -> None:
+        if self._waiting_bytes > _MOST_WAITING_BYTES:
+            raise StorageError("more results wait to be stored than fit into memory.")
+
+    async def _lead_to(self, lookup: Lookup, made: Recipe, key: str) -> None:
+        outcome = Outcome.NOT_STORED
+        try:
+            if await self._remember(lookup, made, key):
+                outcome = Outcome.STORED
+        finally:
+            self.end(lookup, outcome)
+
+    async def _remember(self, lookup: Lookup, made: Recipe, key: str) -> bool:
+        """Write into the manifest what leads to a result; whether it will be found. A damaged one begins anew."""
+        if made.conditions is None:
+            return False
+        of = lookup.sighted.key
+        try:
+            stored = await self._store.get(of)
+            packed = await self._in_thread(files.with_set, of, stored, made, key)
+            await self._store.put(of, packed)
+        except StorageError as problem:
+            self._statistics.cache_write_errors += 1
+            self._log.emit(events.CACHE_FAILED, what="store", reason=problem.sentence)
+            return False
+        return True
+
+    def _own(self, work: Any) -> None:
+        """See to it that a write ends before the store is closed."""
+        write: Deferred[None] = Deferred.fromCoroutine(work)
+        self._writes.add(write)
+
+        def ended(result: Any) -> None:
+            self._writes.discard(write)
+            if result is not None:
+                self._log.log.failure("a result could not be stored", result)
+
+        write.addBoth(ended)
+
+    # --- asking the store ---
+
+    async def _direct(self, sighted: Sighted) -> Answered | None:
+        stored = await self._get(sighted.key)
+        if stored is None:
+            return None
+        key = await self._in_thread(files.find, sighted, stored, self._states)
+        if isinstance(key, Damaged):
+            await self._drop(sighted.key, key)
+            return None
+        entry = await self._entry(key) if key is not None else None
+        return await self._serve(sighted, entry) if entry is not None else None
+
+    async def _entry(self, key: str) -> Entry | None:
+        stored = await self._get(key)
+        if stored is None:
+            return None
+        entry = await self._in_thread(files.unpack, key, stored)
+        if isinstance(entry, Damaged):
+            await self._drop(key, entry)
+            return None
+        return entry
+
+    async def _serve(self, sighted: Sighted, entry: Entry) -> Answered | None:
+        """Write a stored result as the compiler would have; None where that can't be done."""
+        request = sighted.request
+        began = self._reactor.seconds()
+        if not await self._in_thread(files.write, request, entry):
+            return None
+        self._statistics.cache_hit(request.compilation, self._reactor.seconds() - began)
+        return Answered(0, entry.stdout, entry.stderr, cached=True)
+
+    async def _get(self, key: str) -> bytes | None:
+        try:
+            return await self._store.get(key)
+        except StorageError as problem:
+            self._statistics.cache_read_errors += 1
+            self._log.emit(events.CACHE_FAILED, what="read", reason=problem.sentence)
+            return None
+
+    async def _drop(self, key: str, damage: Damaged) -> None:
+        self._statistics.cache_read_errors += 1
+        self._log.emit(events.CACHE_DAMAGED, key=key, reason=str(damage))
+        try:
+            await self._store.delete(key)
+        except StorageError as problem:
+            self._log.emit(events.CACHE_FAILED, what="remove", reason=problem.sentence)
+
+    def _sight(self, request: Request) -> Sighted | str:
+        toolchain = self._toolchains.packaged(request.compilation.compiler, request.call.env)
+        if isinstance(toolchain, RunsLocally):
+            return toolchain.reason
+        return sight(request, toolchain.digest, self._states) or "unreadable_input"
+
+    async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+
+@frozen
+class _Watch:
+    """Waits for a compiler on this machine. ``before``: how its outputs were."""
+
+    cache: CompileCache
+    lookup: Lookup
+    made: Recipe
+    before: tuple[Signature, ...]
+
+    def ended(self, finished: Finished) -> Deferred[None]:
+        """See LocalWatch."""
+        return Deferred.fromCoroutine(self.cache.keep_written(self.lookup, self.made, self.before, finished))
+
+    def abandoned(self) -> None:
+        """See LocalWatch."""
+        self.cache.end(self.lookup, Outcome.CANCELLED)
+
+
+def _followed(work: Deferred[None]) -> Deferred[None]:
+    """Fires when ``work`` has ended in whatever way."""
+    done: Deferred[None] = Deferred()
+
+    def ended(result: Any) -> Any:
+        done.callback(None)
+        return result
+
+    work.addBoth(ended)
+    return done

@@ -1,0 +1,140 @@
+"""How files are now, for what a manifest asks: contents by digest, names that are absent. In threads.
+
+Most questions cost a stat: a digest is remembered by the signature of its inode, the names in a directory by the
+directory's. A time may lag behind what it stands for: what changed within the last seconds may change again unseen, so
+about that nothing is remembered.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+
+from sccache_twisted.client.inputs.memo import Changed, Signature, read_unchanged, signature_of
+from sccache_twisted.hashing.digests import digest_of
+from sccache_twisted.hashing.manifest import Names
+
+_HOT_NS = 2_000_000_000
+"""Some file systems tell whole seconds only."""
+
+_MOST_FILES = 400_000
+_MOST_DIRECTORIES = 20_000
+_LARGEST_DIRECTORY = 100_000
+_NOTHING: frozenset[bytes] = frozenset()
+
+
+class FileStates:
+    """What is remembered of files and directories. Shared between threads: an entry is replaced whole."""
+
+    def __init__(self) -> None:
+        self._digests: dict[Signature, str] = {}
+        self._names: dict[bytes, tuple[Signature, frozenset[bytes]]] = {}
+
+    def digest(self, path: bytes) -> str | None:
+        """The digest of the file at an absolute path, links followed; None if there is no file that can be read."""
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            signature = signature_of(found)
+            known = self._digests.get(signature)
+            if known is not None:
+                return known
+            digest = digest_of(read_unchanged(os.path.realpath(path), signature))
+        except (OSError, Changed):
+            return None
+        self.learn(signature, digest)
+        return digest
+
+    def learn(self, signature: Signature, digest: str) -> None:
+        """Remember a digest, unless the file is so young that it could change without showing it."""
+        if time.time_ns() - signature[4] > _HOT_NS:
+            if len(self._digests) >= _MOST_FILES:
+                self._digests.clear()
+            self._digests[signature] = digest
+
+    def names(self, directory: bytes) -> frozenset[bytes] | None:
+        """The names in a directory, none if there is no such directory; None where that can't be told for all."""
+        try:
+            found = os.stat(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return _NOTHING
+        except OSError:
+            return None
+        if not stat.S_ISDIR(found.st_mode):
+            return _NOTHING
+        signature = signature_of(found)
+        known = self._names.get(directory)
+        if known is not None and known[0] == signature:
+            return known[1]
+        if time.time_ns() - found.st_ctime_ns < _HOT_NS:
+            return None
+        try:
+            names = frozenset(os.listdir(directory))
+            if signature_of(os.stat(directory)) != signature or len(names) > _LARGEST_DIRECTORY:
+                return None
+        except OSError:
+            return None
+        if len(self._names) >= _MOST_DIRECTORIES:
+            self._names.clear()
+        self._names[directory] = (signature, names)
+        return names
+
+
+class View:
+    """The files as one call sees them, from its working directory. For one thread; each question is answered once."""
+
+    def __init__(self, states: FileStates, cwd: bytes) -> None:
+        self._states = states
+        self._prefix = cwd.rstrip(b"/") + b"/"
+        self._listings: dict[bytes, frozenset[bytes] | None] = {}
+        self._files: dict[bytes, bool] = {}
+
+    def absolute(self, path: bytes) -> bytes:
+        """A path as spelled, from the root on."""
+        return path if path[:1] == b"/" else self._prefix + path
+
+    def digest(self, path: bytes) -> str | None:
+        """The digest of a file as spelled, or None."""
+        return self._states.digest(path if path[:1] == b"/" else self._prefix + path)
+
+    def any_there(self, group: Names) -> bool:
+        """Whether any of the names in a directory is a file; the empty name asks for the directory itself."""
+        directory, names = group
+        if names[:1] == (b"",) and os.path.isdir(self._base(directory)):
+            return True
+        listing = self._listing(directory)
+        there: Iterable[bytes] = names if listing is None else listing.intersection(names)
+        base = self._base(directory)
+        return any(self._is_file(base + name) for name in there)
+
+    def is_file(self, path: bytes) -> bool:
+        """Whether there is a file at a path as spelled."""
+        known = self._files.get(path)
+        if known is None:
+            directory, slash, name = path.rpartition(b"/")
+            directory = directory or slash
+            listing = self._listing(directory)
+            known = (listing is None or name in listing) and self._is_file(self._base(directory) + name)
+            self._files[path] = known
+        return known
+
+    def _listing(self, directory: bytes) -> frozenset[bytes] | None:
+        try:
+            return self._listings[directory]
+        except KeyError:
+            listing = self._listings[directory] = self._states.names(self._base(directory))
+            return listing
+
+    def _base(self, directory: bytes) -> bytes:
+        """A directory as spelled, absolute and with a slash at its end."""
+        if not directory:
+            return self._prefix
+        absolute = self.absolute(directory)
+        return absolute if absolute.endswith(b"/") else absolute + b"/"
+
+    @staticmethod
+    def _is_file(path: bytes) -> bool:
+        return os.path.isfile(path)
