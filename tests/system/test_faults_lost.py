@@ -138,10 +138,10 @@ def _ended(build):
 
 
 def _build_on_and_on(yard, client, directory, over):
-    """One build after another until it is over; every job_done."""
+    """One build after another until it is over; every job_done. More jobs than slots, so that nobody is idle."""
     jobs = []
     while not over.is_set():
-        with yard.build(client) as build:
+        with yard.build(client, parallel=UNITS) as build:
             jobs.extend(build.finish(directory / str(len(jobs))).values())
     return jobs
 

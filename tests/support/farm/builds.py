@@ -71,7 +71,8 @@ class Build:
         said = self._make.communicate(timeout=BUILD_SECONDS)[0].decode("utf-8", "replace")
         assert self._make.returncode == 0, said
         assert "sccache-twisted:" not in said
-        assert self.events("job_local") == []
+        local = self.events("job_local")
+        assert not local, local
         done = self.events("job_done")
         assert Counter(event["job_id"] for event in done).most_common(1)[0][1] == 1
         assert sorted(event["label"].rpartition("/")[2] for event in done) == sorted(self._yard.tree.units)
