@@ -55,6 +55,7 @@ _NOT_CACHEABLE = {
     "missing_output": "An output was not there, or was not the compiler's any more, when it was to be stored.",
     "too_large": "The preprocessed text is too long.",
     "too_new": "A source or header changed so shortly before that its time can't tell whether it changed again.",
+    "twin_headers": "Two headers with #pragma once have one content: which is read depends on times or on inodes.",
     "untraceable_input": "Where the compiler looked for headers can't be told, so a change meanwhile goes unnoticed.",
 }
 

@@ -355,6 +355,24 @@ async def test_a_header_that_changes_during_a_local_compilation_spoils_it(work: 
     assert alone.statistics.not_cached == {"modified_input": 2}
 
 
+@pytest.mark.parametrize("guard", ["#pragma once\n", "#ifndef G\n#define G\n"])
+@pytest_twisted.ensureDeferred
+async def test_twins_that_are_read_once_are_not_stored(tmp_path: Path, bench: CountedBench, guard: str) -> None:
+    """To gcc two headers of one content and one time are one file: what depends on times is not stored."""
+    text = f"{guard}static int twin = 1;\n{'' if 'once' in guard else '#endif'}\n"
+    write(tmp_path, a_c='#include "one/t.h"\n#include "two/t.h"\n', one__t_h=text, two__t_h=text)
+    for name in ("one", "two"):
+        os.utime(tmp_path / name / "t.h", LONG_AGO)
+    settle(tmp_path)
+    await compiled(bench, "gcc -c a.c", tmp_path)
+    assert (await compiled(bench, "gcc -c a.c", tmp_path)).cached is ("once" not in guard)
+    assert bench.statistics.not_cached == ({"twin_headers": 2} if "once" in guard else {})
+    os.utime(tmp_path / "two" / "t.h", (1, 1))
+    settle(tmp_path)
+    answer = await bench.call(["gcc", "-c", "a.c"], tmp_path)
+    assert answer.status == plain(["gcc", "-c", "a.c"], tmp_path).status
+
+
 @pytest_twisted.ensureDeferred
 async def test_only_success_is_stored(work: Path, bench: CountedBench, alone: CountedBench) -> None:
     """A compiler's error is compiled every time."""
