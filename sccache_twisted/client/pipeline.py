@@ -36,6 +36,7 @@ from sccache_twisted.client.surroundings import is_special, not_found, read_resp
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.compilers.colour import coloured
 from sccache_twisted.compilers.commandline import parse
+from sccache_twisted.compilers.environment import zone_files
 from sccache_twisted.compilers.reasons import sentence
 from sccache_twisted.errors import NoLocalFallback
 from sccache_twisted.interfaces import Finished, IDispatcher, IProcessRunner, RemoteRun
@@ -231,7 +232,8 @@ class Pipeline:
             return self._here(call, compilation, command, watch=self._watch(case, prepared))
         action = make_action(call, command, gathered, toolchain.digest, cwd, call.env)
         source = compilation.source
-        label = os.fsdecode(source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source)
+        path = source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source
+        label = path.decode("utf-8", "backslashreplace")
         try:
             remote = await dispatcher.dispatch(
                 action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label
@@ -315,7 +317,8 @@ class Pipeline:
             dependencies, search_path = listed.read(compilation)
         except OSError as problem:
             return RunsLocally("unreadable_input", f"the dependency list: {problem.strerror}.")
-        question = Question(compilation, case.cwd, dependencies, search_path, call.arrival_ns, listed.began_ns, earlier)
+        times, zone = (call.arrival_ns, listed.began_ns), zone_files(call.env)
+        question = Question(compilation, case.cwd, dependencies, search_path, *times, earlier, zone)
         gathered = gather(question, self._memo)
         if isinstance(gathered, RunsLocally):
             return gathered

@@ -12,10 +12,12 @@ _NAMES = frozenset(
     (
         # what __DATE__ and __TIME__ say
         b"TZ",
+        b"TZDIR",
         b"SOURCE_DATE_EPOCH",
         # the language and character set of diagnostics, and how they are painted and cut
         b"LANG",
         b"LANGUAGE",
+        b"LOCPATH",
         b"GCC_COLORS",
         b"GCC_URLS",
         b"TERM_URLS",
@@ -32,6 +34,8 @@ _NAMES = frozenset(
         b"OBJCPLUS_INCLUDE_PATH",
         # where the driver finds the assembler, and clang itself when it was called by a bare name
         b"PATH",
+        # where the loader finds the compiler's libraries
+        b"LD_LIBRARY_PATH",
         # what Apple's targets are compiled for
         b"MACOSX_DEPLOYMENT_TARGET",
         b"IPHONEOS_DEPLOYMENT_TARGET",
@@ -87,6 +91,16 @@ def unsupported_variable(env: Mapping[bytes, bytes]) -> bytes | None:
         if name in env:
             return name
     return None
+
+
+def zone_files(env: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
+    """Where glibc looks for the time zone, which ``__TIMESTAMP__`` is told in."""
+    zone = env.get(b"TZ")
+    if zone is None:
+        return (b"/etc/localtime",)
+    directory = env.get(b"TZDIR") or b"/usr/share/zoneinfo"
+    name = zone.removeprefix(b":") or b"Universal"
+    return (name if name[:1] == b"/" else directory + b"/" + name, directory + b"/posixrules")
 
 
 def include_directories(env: Mapping[bytes, bytes]) -> tuple[bytes, ...]:

@@ -45,8 +45,8 @@ _NAMING = {b"-I", b"-D", b"-U", b"-i", b"-o", b"-M", b"-L", b"-l"}
 _COMMENT_WARNINGS = (b"-W", b"-Wextra", b"-Weverything")
 _COMMENT_WARNINGS_BEGIN = (b"-Wimplicit-fallthrough", b"-Wdocumentation", b"-Wcomment")
 
-_TERMINAL_ONLY = {b"PATH", b"TERM", b"COLORTERM", b"COLUMNS"}
-"""What a compiler sees and shows nowhere: it never looks at a terminal, and is called by its path."""
+_TERMINAL_ONLY = {b"PATH", b"LD_LIBRARY_PATH", b"TERM", b"COLORTERM", b"COLUMNS"}
+"""What a compiler sees and shows nowhere: it never looks at a terminal, is called by its path, and has its digest."""
 
 _MONTH_DAY = rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d "
 _CLOCK = rb"[0-2]\d:[0-5]\d:[0-6]\d"

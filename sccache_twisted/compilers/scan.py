@@ -33,6 +33,8 @@ class Directive(Enum):
     INCLUDE_NEXT = "#include_next"
     INCBIN = ".incbin"
     ASSEMBLER_INCLUDE = ".include"
+    DEPENDENCY = "#pragma GCC dependency"
+    LINE = "#line"
 
 
 @frozen
@@ -48,24 +50,27 @@ class Operand:
 class ScanResult:
     """All that one file mentions.
 
-    ``probes``: operands of ``__has_include``, ``__has_include_next``, ``__has_embed`` and ``#embed``.
-    ``assembled``: operands of ``.incbin`` and ``.include``, in assembly or in a string of it.
-    ``includes``: of ``#include``, ``#import`` and ``#include_next``. ``wrappers``: names of macros that
-    pass their parameter to ``__has_include`` or its kin; what they are called with elsewhere,
-    :func:`wrapped_operands` tells. ``time_macros``: ``__DATE__``, ``__TIME__`` or ``__TIMESTAMP__`` is
-    mentioned, which does not mean that it is expanded.
+    ``probes``: operands of ``__has_include``, ``__has_include_next``, ``__has_embed``, ``#embed`` and of ``#pragma
+    GCC dependency``. ``assembled``: operands of ``.incbin`` and ``.include``, in assembly or in a string of it.
+    ``includes``: of ``#include``, ``#import`` and ``#include_next``. ``lines``: files that ``#line`` names: gcc shows
+    what stands there in its diagnostics. ``wrappers``: names of macros that lead to ``__has_include`` or its kin; what
+    they are called with elsewhere, :func:`wrapped_operands` tells. ``time_macros``: ``__DATE__``, ``__TIME__`` or
+    ``__TIMESTAMP__`` is mentioned, which does not mean that it is expanded. ``once``: the file may ask to be included
+    only once.
     """
 
     probes: tuple[Operand, ...] = ()
     assembled: tuple[Operand, ...] = ()
     includes: tuple[Operand, ...] = ()
+    lines: tuple[Operand, ...] = ()
     wrappers: frozenset[bytes] = frozenset()
     time_macros: bool = False
+    once: bool = False
 
 
 NOTHING = ScanResult()
 
-_SPLICE = re.compile(rb"\\[ \t]*\r?\n")
+_SPLICE = re.compile(rb"(?:\\|\?\?/)[ \t]*\r?\n")
 _GAP = rb"(?:[ \t]|/\*(?:[^*]|\*(?!/))*\*/)*"
 # What follows on the line; not consumed, since a line may mention several.
 _REST = rb"(?=([^\r\n]{0,4096}))"
@@ -79,11 +84,16 @@ _ASSEMBLER_INCLUDE = re.compile(rb"\.include((?:[ \t]|\\t)*)" + _REST)
 _HASH = re.compile(rb"(?:^|[\r\n]|\*/)" + _GAP + rb"(?:#|%:|\?\?=)" + _GAP + rb"\Z")
 _NAME = re.compile(rb"[A-Za-z_$][\w$]*")
 _TIME = re.compile(rb"__(?:DATE|TIME|TIMESTAMP)__")
-_WRAPPER = re.compile(
-    rb"define[ \t]+([A-Za-z_$][\w$]*)\("
-    + _GAP
-    + rb"([A-Za-z_$][\w$]*|\.\.\.)[^\r\n]*?__has_(?:include_next|include|embed)"
+_ONCE = re.compile(rb'[pP]ragma[ \t]*(?:\([ \t]*")?[ \t]*once')
+_LEADS = re.compile(rb"__has_(?:include_next|include|embed)(?:__)?(?![\w$])")
+_DEFINES = re.compile(
+    rb"[ \t]*(?:#|%:|\?\?=)" + _GAP + rb"define[ \t]+([A-Za-z_$][\w$]*)(?:\(([^()\r\n]*)\))?([^\r\n]*)"
 )
+_LINE = re.compile(rb'line[ \t]+(?:[\w$]+[ \t]+(?:"((?:[^"\\\r\n]|\\.)+)"|([A-Za-z_$][\w$]*)))')
+_LINE_MARKER = re.compile(rb'#[ \t]*\d+[ \t]+"((?:[^"\\\r\n]|\\.)+)"')
+_ESCAPED = re.compile(rb"\\(.)")
+_DEPENDENCY = re.compile(rb"GCC[ \t]+dependency[ \t]+" + _REST)
+_FURTHER = re.compile(rb'[,(][ \t]*(?:"([^"\r\n]+)"|<([^<>,()\r\n]+)>|([A-Za-z_$][\w$]*)[ \t]*(?=[,)]))')
 _STATEMENT_STARTS = (b'"', b";", b":", b"(", b"*/", b"\\n", b"\\t")
 _OPERAND_STARTS = (b'"', b"\\", b"%", b"_", b"$")
 _LOOK_BACK = 200
@@ -145,7 +155,7 @@ def _assembled(data: bytes, pattern: re.Pattern[bytes], directive: Directive) ->
         if in_string or rest.startswith(b'"'):
             mark = b'\\"' if in_string else b'"'
             text, end, _ = rest[len(mark) :].partition(mark)
-            if end and text and b'"' not in text:
+            if end and text and b'"' not in text and b"\\" not in text:
                 found.append(Operand(directive, OperandKind.QUOTED, text))
                 continue
         if rest[:1] in _OPERAND_STARTS or rest[:1].isalpha():
@@ -153,38 +163,91 @@ def _assembled(data: bytes, pattern: re.Pattern[bytes], directive: Directive) ->
     return found
 
 
+def _defined(line: bytes) -> tuple[bytes, tuple[bytes, ...], bytes] | None:
+    """The name, parameters and replacement of the macro that a line defines, if it does."""
+    match = _DEFINES.match(line)
+    if match is None:
+        return None
+    name, given, replacement = match.groups()
+    parameters = [parameter.strip() for parameter in (given or b"").split(b",")]
+    return name, tuple(b"__VA_ARGS__" if each == b"..." else each for each in parameters if each), replacement
+
+
+def _line_around(data: bytes, place: int) -> bytes:
+    end = data.find(b"\n", place)
+    return data[data.rfind(b"\n", 0, place) + 1 : end if end >= 0 else len(data)]
+
+
 def _probes(data: bytes) -> tuple[list[Operand], frozenset[bytes]]:
-    """The operands of ``__has_…`` on the lines of directives, and the macros that pass theirs on to it."""
+    """The operands of ``__has_…`` on the lines of directives, and the macros that stand for it."""
     found: list[Operand] = []
-    for match in _HAS.finditer(data):
-        before = _line_before(data, match.start())
-        if not any(sign in before for sign in (b"#", b"%:", b"??=")) or before.endswith(b"define"):
-            continue
-        operand = _operand(Directive(f"__has_{match.group(1).decode()}"), match.group(2))
-        if operand is not None:
-            found.append(operand)
-    if not any(operand.kind is OperandKind.COMPUTED for operand in found):
-        return found, frozenset()
     wrappers: set[bytes] = set()
     parameters: set[bytes] = set()
-    for match in _WRAPPER.finditer(data):
-        wrappers.add(match.group(1))
-        parameters.add(b"__VA_ARGS__" if match.group(2) == b"..." else match.group(2))
+    for match in _LEADS.finditer(data):
+        defined = _defined(_line_around(data, match.start()))
+        if defined is None or defined[0] == match.group():
+            continue
+        name, given, replacement = defined
+        for use in _LEADS.finditer(replacement):
+            opened = _HAS.match(replacement, use.start())
+            operand = _NAME.match(opened.group(2)) if opened is not None else None
+            if opened is None or (operand is not None and operand.group() in given):
+                wrappers.add(name)
+                parameters.update(given)
+    for match in _HAS.finditer(data):
+        before = _line_before(data, match.start())
+        # What a comment has pushed from its directive's line counts as well.
+        if not any(sign in before for sign in (b"#", b"%:", b"??=", b"*/")) or before.endswith(b"define"):
+            continue
+        operand_found = _operand(Directive(f"__has_{match.group(1).decode()}"), match.group(2))
+        if operand_found is not None:
+            found.append(operand_found)
     return [
         operand for operand in found if operand.kind is not OperandKind.COMPUTED or operand.text not in parameters
     ], frozenset(wrappers)
 
 
+def _named_lines(data: bytes) -> list[Operand]:
+    """The files that ``#line`` and line markers name."""
+    names: dict[bytes, OperandKind] = {}
+    for match in _LINE.finditer(data) if b"line" in data else ():
+        if _is_directive(data, match.start()):
+            if match.group(1):
+                names[match.group(1)] = OperandKind.QUOTED
+            else:
+                names[match.group(2)] = OperandKind.COMPUTED
+    for match in _LINE_MARKER.finditer(data):
+        if not _line_before(data, match.start()):
+            names[match.group(1)] = OperandKind.QUOTED
+    return [
+        Operand(Directive.LINE, kind, _ESCAPED.sub(rb"\1", name)) for name, kind in names.items() if name[:1] != b"<"
+    ]
+
+
+def _dependencies(data: bytes) -> list[Operand]:
+    """The operands of ``#pragma GCC dependency``, also in a string of ``_Pragma``."""
+    rests = (match.group(1).replace(b'\\"', b'"') for match in _DEPENDENCY.finditer(data))
+    return [operand for rest in rests if (operand := _operand(Directive.DEPENDENCY, rest)) is not None]
+
+
+def _spliced(data: bytes) -> bytes:
+    """The text with its lines put together where they are continued."""
+    if b"\\\n" in data or (b"\r\n" in data and b"\\\r\n" in data) or b"??/" in data:
+        return _SPLICE.sub(b"", data)
+    return data
+
+
 def scan(data: bytes) -> ScanResult:
     """Everything that a source or header mentions; a few milliseconds for a megabyte."""
-    if b"\\\n" in data or (b"\r\n" in data and b"\\\r\n" in data):
-        data = _SPLICE.sub(b"", data)
+    data = _spliced(data)
     probes: list[Operand] = []
     wrappers: frozenset[bytes] = frozenset()
     if b"__has_" in data:
         probes, wrappers = _probes(data)
     if b"embed" in data:
         probes += _directives(data, _EMBED, Directive.EMBED, Directive.EMBED)
+    if b"dependency" in data:
+        probes += _dependencies(data)
     assembled: list[Operand] = []
     if b".inc" in data:
         assembled += _assembled(data, _INCBIN, Directive.INCBIN)
@@ -194,32 +257,44 @@ def scan(data: bytes) -> ScanResult:
         includes += _directives(data, _INCLUDE, Directive.INCLUDE, Directive.INCLUDE_NEXT)
     if b"import" in data:
         includes += _directives(data, _IMPORT, Directive.INCLUDE, Directive.INCLUDE)
+    lines = _named_lines(data) if b"#" in data or b"%:" in data or b"??=" in data else []
     time_macros = (b"__DATE" in data or b"__TIME" in data) and _TIME.search(data) is not None
-    if not (probes or assembled or includes or wrappers or time_macros):
+    once = b"once" in data and _ONCE.search(data) is not None
+    if not (probes or assembled or includes or lines or wrappers or time_macros or once):
         return NOTHING
     return ScanResult(
         tuple(dict.fromkeys(probes)),
         tuple(dict.fromkeys(assembled)),
         tuple(dict.fromkeys(includes)),
+        tuple(lines),
         wrappers,
         time_macros,
+        once,
     )
 
 
-def wrapped_operands(data: bytes, wrappers: frozenset[bytes]) -> tuple[Operand, ...]:
-    """What the macros of :attr:`ScanResult.wrappers`, of this or another file, are called with in this one."""
+def wrapped_operands(data: bytes, wrappers: frozenset[bytes]) -> tuple[tuple[Operand, ...], frozenset[bytes]]:
+    """What the macros of :attr:`ScanResult.wrappers`, of this or another file, are called with in this one.
+
+    And which macros of this one stand for them in turn.
+    """
     found: list[Operand] = []
+    further: set[bytes] = set()
+    data = _spliced(data)
     for name in sorted(wrappers):
         if name not in data:
             continue
-        call = re.compile(re.escape(name) + rb"[ \t]*\([ \t]*" + _REST)
-        for match in call.finditer(data):
-            before = data[max(0, match.start() - 1) : match.start()]
-            if before.isalnum() or before == b"_":
+        for match in re.finditer(rb"(?<![\w$])" + re.escape(name) + rb"(?![\w$])" + _REST, data):
+            line = _line_around(data, match.start())
+            defined = _defined(line)
+            if defined is not None:
+                if defined[0] not in wrappers:
+                    further.add(defined[0])
                 continue
-            if data[max(0, match.start() - 16) : match.start()].rstrip(b" \t").endswith(b"define"):
+            rest = match.group(1).lstrip(b" \t")
+            if not rest.startswith(b"("):
                 continue
-            operand = _operand(Directive.HAS_INCLUDE, match.group(1))
-            if operand is not None:
-                found.append(operand)
-    return tuple(dict.fromkeys(found))
+            for quoted, angle, computed in _FURTHER.findall(rest):
+                kind = OperandKind.QUOTED if quoted else OperandKind.ANGLE if angle else OperandKind.COMPUTED
+                found.append(Operand(Directive.HAS_INCLUDE, kind, quoted or angle or computed))
+    return tuple(dict.fromkeys(found)), frozenset(further)

@@ -60,12 +60,12 @@ def candidates(operand: Operand, including_file_dir: bytes, search_path: SearchP
 
     ``including_file_dir`` is the directory of the file that holds the operand, as spelled (empty for one in
     the cwd). For ``…_next`` the search begins behind that directory, if it is on the path. The assembler
-    looks in the cwd first, not beside the file.
+    looks in the cwd first, not beside the file; what ``#line`` names is only ever looked for in the cwd.
     """
     if operand.kind is OperandKind.COMPUTED:
         return ()
     name = operand.text
-    if name[:1] == b"/":
+    if name[:1] == b"/" or operand.directive is Directive.LINE:
         return (name,)
     if operand.directive in {Directive.INCBIN, Directive.ASSEMBLER_INCLUDE}:
         directories = (b"", *search_path.quote_dirs, *search_path.angle_dirs)

@@ -33,6 +33,11 @@ def probe(directive: Directive, kind: OperandKind, text: bytes) -> Operand:
         (b'#if __has_\\\ninclude("x")', [probe(Directive.HAS_INCLUDE, QUOTED, b"x")]),
         (b'#if A || \\\n  __has_include("x")', [probe(Directive.HAS_INCLUDE, QUOTED, b"x")]),
         (b"#if __has_include(NAME)", [probe(Directive.HAS_INCLUDE, COMPUTED, b"NAME")]),
+        (b'#if /* a\n b */ __has_include("x")', [probe(Directive.HAS_INCLUDE, QUOTED, b"x")]),
+        (b'??=if __has_??/\ninclude("x")', [probe(Directive.HAS_INCLUDE, QUOTED, b"x")]),
+        (b'#pragma GCC dependency "x.y" again', [probe(Directive.DEPENDENCY, QUOTED, b"x.y")]),
+        (b"#pragma GCC  dependency  <x.y>", [probe(Directive.DEPENDENCY, ANGLE, b"x.y")]),
+        (b'_Pragma("GCC dependency \\"x.y\\"")', [probe(Directive.DEPENDENCY, QUOTED, b"x.y")]),
         (b"#if __has_include__(<x>)", [probe(Directive.HAS_INCLUDE, ANGLE, b"x")]),
         (b'#if __has_embed("x" limit(1))', [probe(Directive.HAS_EMBED, QUOTED, b"x")]),
         (b'#embed "x.bin" limit(3)', [probe(Directive.EMBED, QUOTED, b"x.bin")]),
@@ -104,12 +109,41 @@ def test_wrappers() -> None:
     assert found.probes == ()
     assert found.wrappers == {b"HAVE", b"ANY"}
     other = b'#if HAVE("p.h") || ANY( <q.h> ) || HAVE(Z)\n'
-    assert wrapped_operands(text, found.wrappers) == (Operand(Directive.HAS_INCLUDE, ANGLE, b"y.h"),)
-    assert {(o.kind, o.text) for o in wrapped_operands(other, found.wrappers)} == {
+    assert wrapped_operands(text, found.wrappers)[0] == (Operand(Directive.HAS_INCLUDE, ANGLE, b"y.h"),)
+    assert {(o.kind, o.text) for o in wrapped_operands(other, found.wrappers)[0]} == {
         (QUOTED, b"p.h"),
         (ANGLE, b"q.h"),
         (COMPUTED, b"Z"),
     }
+
+
+def test_macros_that_stand_for_a_probe() -> None:
+    """A macro may stand for __has_include by another name, in any of its arguments, and through another macro."""
+    text = b"#define HAS __has_include\n#define BOTH(a, b) ((a) && __has_include(b))\n#define CAN defined(A)\n"
+    found = scan(text)
+    assert found.wrappers == {b"HAS", b"BOTH"}
+    other = b'#define FAR(x) HAS(x)\n# if BOTH(1, "p.h") \\\n && BOTH(N, <q.h>)\n#endif\n'
+    operands, further = wrapped_operands(other, found.wrappers)
+    assert {(o.kind, o.text) for o in operands} == {(QUOTED, b"p.h"), (ANGLE, b"q.h"), (COMPUTED, b"N")}
+    assert further == {b"FAR"}
+    assert wrapped_operands(b'#if FAR("r.h")\n', found.wrappers | further)[0] == (
+        Operand(Directive.HAS_INCLUDE, QUOTED, b"r.h"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'#line 3 "a b.y"\n', [(QUOTED, b"a b.y")]),
+        (b'  # line 3 "a\\"b.y" // z\n', [(QUOTED, b'a"b.y')]),
+        (b"%:line 3 NAME\n", [(COMPUTED, b"NAME")]),
+        (b'# 3 "a.y" 1 3\n# 4 "<built-in>"\n# 5 "a.y"\n', [(QUOTED, b"a.y")]),
+        (b'#line 3\nint line = 3; char *s = "x";\n#include "h"\n', []),
+    ],
+)
+def test_files_that_lines_are_said_to_come_from(text: bytes, expected: list[tuple[OperandKind, bytes]]) -> None:
+    """Files that #line and line markers name are told: gcc shows their lines in its diagnostics."""
+    assert [(operand.kind, operand.text) for operand in scan(text).lines] == expected
 
 
 def test_scanning_is_quick() -> None:

@@ -12,7 +12,7 @@ import pytest
 from compilers_help import ENV, compilation, run
 
 from sccache_twisted.compilers.colour import colour_args, coloured
-from sccache_twisted.compilers.environment import travelling
+from sccache_twisted.compilers.environment import travelling, zone_files
 from sccache_twisted.compilers.identify import compiler_name, identify
 from sccache_twisted.compilers.reasons import REASONS, sentence
 from sccache_twisted.hashing.digests import CHUNK_BYTES, digest_of, digest_open_file, read_open_file
@@ -67,6 +67,19 @@ def test_compilers_say_who_they_are(name: str, args: list[str], tmp_path: Path) 
 def test_other_programs_are_no_compilers(tmp_path: Path) -> None:
     """A program of another kind has no family."""
     assert identify(run("make", ["--version"], tmp_path).stdout) is None
+
+
+@pytest.mark.parametrize(
+    ("env", "files"),
+    [
+        ({}, (b"/etc/localtime",)),
+        ({b"TZ": b":/own/zone"}, (b"/own/zone", b"/usr/share/zoneinfo/posixrules")),
+        ({b"TZ": b"Asia/Tokyo", b"TZDIR": b"/z"}, (b"/z/Asia/Tokyo", b"/z/posixrules")),
+    ],
+)
+def test_time_zones(env: dict[bytes, bytes], files: tuple[bytes, ...]) -> None:
+    """The time zone is read from where glibc reads it."""
+    assert zone_files(env) == files
 
 
 def test_only_listed_variables_travel() -> None:

@@ -16,14 +16,20 @@ from attrs import field, frozen
 
 from sccache_twisted.client.inputs.memo import Changed, FileFacts, FileMemo, Signature, signature_of
 from sccache_twisted.client.inputs.walk import Walk
-from sccache_twisted.compilers.scan import Operand, OperandKind
+from sccache_twisted.compilers.scan import Directive, Operand, OperandKind
 from sccache_twisted.compilers.searchpath import SearchPath, candidates
-from sccache_twisted.model import Compilation, CompilerFamily, Input, RunsLocally
+from sccache_twisted.model import Compilation, CompilerFamily, Input, LinkInput, RunsLocally
 
 FRESH_NS = 10_000_000
 """How far the kernel's file times may lag behind the clock, with a margin."""
 
+_SECOND_NS = 1_000_000_000
 _PASSING = {b"/dev/null"}
+_OF_THE_MACHINE = (b"/proc/", b"/sys/", b"/dev/")
+_ASSEMBLERS = {Directive.INCBIN, Directive.ASSEMBLER_INCLUDE}
+"""The assembler looks in fewer directories than the search path has."""
+
+_NUMBER = re.compile(rb"[\da-fA-FxXuUlL()+\- \t]*\Z")
 _GCH_CANDIDATES = 4
 _PRECOMPILED = (b".gch", b".pch")
 _DEFINED = rb"(?:^|[\r\n])[ \t]*#[ \t]*define[ \t]+%b[ \t]+([^\r\n]+)"
@@ -41,6 +47,8 @@ class Question:
     listing_began_ns: int
     earlier: dict[bytes, Signature] | None = None
     """Signatures of a gathering just before, which then decide whether anything changed."""
+    zone_files: tuple[bytes, ...] = ()
+    """What tells the time zone, for files whose text shows when they were written."""
 
 
 @frozen
@@ -109,8 +117,10 @@ class _Gathering:
         self._vague = False
         self._telling: list[tuple[bytes, FileFacts]] = []
         self._looked: dict[bytes, bool] = {}
+        self._inodes: dict[tuple[int, int], bytes] = {}
         self._wrappers: frozenset[bytes] = frozenset()
         self._gone = False
+        self._is_gcc = question.compilation.compiler.family is CompilerFamily.GCC
 
     def all(self) -> Gathered:
         question = self._question
@@ -121,11 +131,16 @@ class _Gathering:
         for path in question.compilation.hidden_inputs:
             self._add_whatever(path)
         self._follow_mentions()
+        if self._is_gcc:
+            self._skipped()
+        if any(facts.mentions.time_macros for facts in self._files.values()):
+            for path in question.zone_files:
+                self._add_whatever(path)
         self._named_directories()
         outputs = tuple(self._output_place(output.path) for output in question.compilation.outputs)
         fresh = self._judge_times()
         inputs: list[Input] = self._walk.inputs()
-        inputs += [facts.input for facts in self._files.values()]
+        inputs += [facts.input for place, facts in self._files.items() if place not in self._walk.links]
         time_macros = any(facts.mentions.time_macros for facts in self._files.values())
         read = tuple(self._read.items())
         return Gathered(tuple(inputs), outputs, fresh, time_macros, read, tuple(self._absent), self._vague)
@@ -149,6 +164,8 @@ class _Gathering:
             if place in _PASSING:
                 return True
             raise _Unfit("unreadable_input", f"{_show(path)} is not a regular file.")
+        if place.startswith(_OF_THE_MACHINE):
+            raise _Unfit("unreadable_input", f"{_show(path)} is this machine's own.")
         try:
             facts = self._memo.facts(place, status)
         except Changed:
@@ -157,14 +174,27 @@ class _Gathering:
         except OSError as problem:
             raise _Unfit("unreadable_input", f"{_show(path)}: {problem.strerror}.") from problem
         self._files[place] = self._read[path] = facts
+        if status.st_nlink > 1 and not self._is_gcc:
+            self._second_name(place, (status.st_dev, status.st_ino))
         if facts.tells:
             self._telling.append((path, facts))
         return True
+
+    def _second_name(self, place: bytes, inode: tuple[int, int]) -> None:
+        """Make a link of a file's second name: clang takes both for one file, as ``#pragma once`` shows.
+
+        gcc compares times and contents instead, and would name the first in its depfile.
+        """
+        first = self._inodes.setdefault(inode, place)
+        if first != place:
+            self._walk.links[place] = LinkInput(place, first)
 
     def _add_whatever(self, path: bytes) -> None:
         """Add what a hidden input names, if there is anything: a file, or a directory that need only exist."""
         absolute = self._absolute(path)
         place = self._walk.directory(absolute.rstrip(b"/") or b"/")
+        if path.endswith(_PRECOMPILED) and (place is not None or (not self._is_gcc and os.path.isfile(absolute))):
+            raise _Unfit("precompiled_header_use", f"{_show(path)} may be used, and what it was made of is not known.")
         if place is not None:
             self._walk.must_exist(place)
             self._vague = self._vague or path.endswith(_PRECOMPILED)
@@ -172,11 +202,23 @@ class _Gathering:
             self._absent.append(path)
 
     def _precompiled(self) -> None:
-        """Like gcc, take ``x.h.gch`` for the first header that a source includes: no dependency list tells."""
+        """Like gcc, take ``x.h.gch`` for the first header that a source includes: no dependency list tells.
+
+        It may even lie where there is no such header, in an earlier directory of the search path.
+        """
         compilation = self._question.compilation
-        if compilation.compiler.family is CompilerFamily.GCC and not compilation.preprocessed:
+        if self._is_gcc and not compilation.preprocessed:
             for path in self._question.listed[1 : 1 + _GCH_CANDIDATES]:
                 self._add_whatever(path + b".gch")
+            source = self._question.listed[0]
+            facts = self._read.get(source)
+            for operand in facts.mentions.includes[:_GCH_CANDIDATES] if facts is not None else ():
+                for path in candidates(operand, os.path.dirname(source), self._question.search_path):
+                    absolute = self._absolute(path)
+                    if os.path.exists(absolute + b".gch"):
+                        self._add_whatever(path + b".gch")
+                    if os.path.isfile(absolute):
+                        break
 
     # --- mentions ---
 
@@ -186,22 +228,48 @@ class _Gathering:
             spelled, facts = self._telling[position]
             position += 1
             mentions = facts.mentions
-            for operand in (*mentions.probes, *mentions.assembled):
+            shown = mentions.lines if self._is_gcc else ()
+            for operand in (*mentions.probes, *mentions.assembled, *shown):
                 self._resolve(operand, spelled)
             if not mentions.wrappers <= self._wrappers:
                 self._wrappers |= mentions.wrappers
         if self._wrappers:
             self._follow_wrappers()
 
+    def _skipped(self) -> None:
+        """Add headers that gcc opens and lists nowhere: in time and content they equal one that came only once."""
+        once = {_size_and_second(facts) for facts in self._files.values() if facts.mentions.once}
+        for spelled, facts in list(self._read.items()) if once else ():
+            directory = os.path.dirname(spelled)
+            for operand in facts.mentions.includes:
+                paths = candidates(operand, directory, self._question.search_path)
+                if any(path in self._read for path in paths):
+                    continue
+                for path in paths:
+                    try:
+                        found = os.stat(self._absolute(path))
+                    except (OSError, ValueError):
+                        continue
+                    if (found.st_size, found.st_mtime_ns // _SECOND_NS) in once:
+                        self._add(path)
+                    break
+
     def _follow_wrappers(self) -> None:
-        for spelled, facts in list(self._read.items()):
-            try:
-                operands = self._memo.wrapped(facts, self._wrappers)
-            except (Changed, OSError):
-                self._gone = True
-                continue
-            for operand in operands:
-                self._resolve(operand, spelled)
+        operands: list[tuple[Operand, bytes]] = []
+        known: frozenset[bytes] = frozenset()
+        while known != self._wrappers:
+            known = self._wrappers
+            operands.clear()
+            for spelled, facts in list(self._read.items()):
+                try:
+                    found, further = self._memo.wrapped(facts, known)
+                except (Changed, OSError):
+                    self._gone = True
+                    continue
+                operands += [(operand, spelled) for operand in found]
+                self._wrappers |= further
+        for operand, spelled in operands:
+            self._resolve(operand, spelled)
 
     def _resolve(self, operand: Operand, spelled: bytes) -> None:
         """Add the file that an operand finds, if it finds one."""
@@ -213,13 +281,25 @@ class _Gathering:
             absolute = self._absolute(path)
             exists = self._looked.get(absolute)
             if exists is None:
-                exists = self._looked[absolute] = os.path.isfile(absolute)
-                if exists:
-                    self._add(path)
-                else:
-                    self._absent.append(path)
-            if exists:
+                exists = self._looked[absolute] = self._look(path, absolute)
+            if exists and operand.directive not in _ASSEMBLERS:
                 return
+
+    def _look(self, path: bytes, absolute: bytes) -> bool:
+        """Whether there is a file, which then is an input. A directory in its place is seen by compilers as well."""
+        try:
+            mode = os.stat(absolute).st_mode
+        except (OSError, ValueError):
+            mode = 0
+        if stat.S_ISREG(mode):
+            self._add(path)
+            return True
+        self._absent.append(path)
+        if stat.S_ISDIR(mode):
+            place = self._walk.directory(absolute.rstrip(b"/") or b"/")
+            if place is not None:
+                self._walk.must_exist(place)
+        return False
 
     def _meanings(self, operand: Operand) -> Iterator[Operand]:
         """What a macro used as an operand may stand for: every literal that it is defined as in this job's files.
@@ -232,6 +312,8 @@ class _Gathering:
         pattern = re.compile(_DEFINED % re.escape(operand.text))
         for text in self._definitions(operand.text, pattern):
             literal = re.match(rb'"([^"]+)"|<([^>]+)>', text.strip())
+            if literal is None and _NUMBER.match(text.partition(b"/")[0]):
+                continue
             if literal is None:
                 raise _Unfit("computed_include_operand", f"{operand.directive.value} of {_show(operand.text)}.")
             kind = OperandKind.QUOTED if literal[1] else OperandKind.ANGLE
@@ -293,6 +375,10 @@ class _Gathering:
         if changed:
             raise InputsChanged({place: facts.signature for place, facts in self._files.items()})
         return tuple(fresh)
+
+
+def _size_and_second(facts: FileFacts) -> tuple[int, int]:
+    return facts.input.size, facts.input.mtime_ns // _SECOND_NS
 
 
 def _show(path: bytes) -> str:

@@ -35,14 +35,14 @@ class FileFacts:
     """A file as it was read.
 
     ``tells``: its text mentions files that no dependency list tells, or may. ``wrapped`` remembers what macros of
-    other files are called with in this one.
+    other files are called with in this one, and which macros of this one stand for them.
     """
 
     signature: Signature
     input: FileInput
     mentions: ScanResult
     tells: bool
-    wrapped: dict[frozenset[bytes], tuple[Operand, ...]] = Factory(dict)
+    wrapped: dict[frozenset[bytes], tuple[tuple[Operand, ...], frozenset[bytes]]] = Factory(dict)
 
 
 class FileMemo:
@@ -65,12 +65,15 @@ class FileMemo:
         mentions = scan(data) if len(data) <= _LARGEST_SCANNED else NOTHING
         if len(self._facts) >= _MOST_FILES:
             self._facts.clear()
-        tells = bool(mentions.probes or mentions.assembled or mentions.wrappers)
+        tells = bool(mentions.probes or mentions.assembled or mentions.lines or mentions.wrappers)
         self._facts[path] = facts = FileFacts(signature, entry, mentions, tells)
         return facts
 
-    def wrapped(self, facts: FileFacts, wrappers: frozenset[bytes]) -> tuple[Operand, ...]:
-        """What the macros ``wrappers`` are called with in a file; OSError, Changed as above."""
+    def wrapped(self, facts: FileFacts, wrappers: frozenset[bytes]) -> tuple[tuple[Operand, ...], frozenset[bytes]]:
+        """What the macros ``wrappers`` are called with in a file, and which of its own stand for them.
+
+        OSError, Changed as above.
+        """
         found = facts.wrapped.get(wrappers)
         if found is None:
             data = read_unchanged(facts.input.path, facts.signature)
