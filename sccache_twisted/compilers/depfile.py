@@ -49,7 +49,15 @@ def parse_depfile(data: bytes) -> tuple[bytes, ...]:
 
     The rules for headers alone that ``-MP`` adds are left out.
     """
-    rule = _CONTINUED.sub(b" ", data).lstrip(b"\r\n")
-    rule = rule.partition(b"\n")[0].rstrip(b"\r")
+    rule = _first_rule(data)[0].rstrip(b"\r")
     colon = _COLON.search(rule)
     return tuple(_names(rule[colon.end() :])) if colon is not None else ()
+
+
+def is_one_rule(data: bytes) -> bool:
+    """Whether there is nothing behind the first rule: a name that holds a line break is written as it is."""
+    return not _first_rule(data)[2].strip()
+
+
+def _first_rule(data: bytes) -> tuple[bytes, bytes, bytes]:
+    return _CONTINUED.sub(b" ", data).lstrip(b"\r\n").partition(b"\n")

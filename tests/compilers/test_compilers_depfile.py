@@ -10,7 +10,7 @@ from compilers_help import run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sccache_twisted.compilers.depfile import parse_depfile
+from sccache_twisted.compilers.depfile import is_one_rule, parse_depfile
 
 
 def escaped(name: bytes) -> bytes:
@@ -90,3 +90,12 @@ def test_no_prerequisites(text: bytes) -> None:
 def test_dos_line_ends() -> None:
     """Lines may end in carriage return and line feed."""
     assert parse_depfile(b"x.o: a.c \\\r\n b.h\r\n\r\nb.h:\r\n") == (b"a.c", b"b.h")
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_names_with_line_breaks_are_noticed(name: str, tmp_path: Path) -> None:
+    """A line break in a name ends the rule too early, which can be told from a whole rule."""
+    for source, whole in (("a\nb.c", False), ("plain.c", True)):
+        (tmp_path / source).write_text("int v;\n")
+        run(name, ["-E", "-MD", "-MF", "d", source, "-o", "/dev/null"], tmp_path)
+        assert is_one_rule((tmp_path / "d").read_bytes()) is whole

@@ -6,6 +6,7 @@ terminal. It speaks English, because its search path is read.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -18,7 +19,7 @@ from contextlib import suppress
 from attrs import evolve, frozen
 from twisted.internet.defer import DeferredSemaphore
 
-from sccache_twisted.compilers.depfile import parse_depfile
+from sccache_twisted.compilers.depfile import is_one_rule, parse_depfile
 from sccache_twisted.compilers.searchpath import SearchPath, parse_search_path
 from sccache_twisted.interfaces import Finished, IProcessRunner
 from sccache_twisted.model import Compilation, RunsLocally
@@ -49,7 +50,10 @@ class Listed:
         if not self.depfile:
             return (compilation.source,), SearchPath((), compilation.include_dirs)
         with open(self.depfile, "rb") as stream:
-            return parse_depfile(stream.read()), parse_search_path(self.chatter)
+            told = stream.read()
+        if not is_one_rule(told):
+            raise OSError(errno.EINVAL, "a name in it holds a line break")
+        return parse_depfile(told), parse_search_path(self.chatter)
 
     def shows_time(self) -> bool:
         """Whether a date or a time of day stands in the text, as ``__DATE__`` and ``__TIME__`` expand. Blocks."""
