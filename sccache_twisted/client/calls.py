@@ -98,9 +98,12 @@ Decision = Answered | ExecHere | RunHere
 
 
 def apparent_cwd(cwd: bytes, env: Mapping[bytes, bytes]) -> bytes:
-    """The working directory as the user sees it: ``$PWD`` where that names the same directory (POSIX ``pwd -L``)."""
+    """The working directory as the compilers see it: ``$PWD`` where it names the same directory, however spelled.
+
+    Neither gcc nor clang looks for the dots that POSIX forbids in ``pwd -L``.
+    """
     logical = env.get(b"PWD", b"")
-    if logical == cwd or not logical.startswith(b"/") or any(part in {b".", b".."} for part in logical.split(b"/")):
+    if logical == cwd or not logical.startswith(b"/"):
         return cwd
     try:
         same = os.path.samestat(os.stat(logical), os.stat(cwd))
