@@ -7,6 +7,7 @@ answer. Whatever is not certain here is left to the compiler itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from sccache_twisted.compilers import environment, passed
@@ -18,7 +19,7 @@ from sccache_twisted.compilers.hidden import hidden_inputs
 from sccache_twisted.compilers.languages import ASSEMBLER, COMPILED, HEADER, PREPROCESSED, language_of
 from sccache_twisted.compilers.options import Arity, Effect, OptionTable
 from sccache_twisted.compilers.outputs import predict
-from sccache_twisted.compilers.response import TooMuch, expand
+from sccache_twisted.compilers.response import TooMuch, expand, split
 from sccache_twisted.model import (
     Compilation,
     Compiler,
@@ -27,6 +28,9 @@ from sccache_twisted.model import (
     NotCompilation,
     ParsedCommand,
 )
+
+_RESTLESS = re.compile(rb"native|%include|(?:^|\s)@", re.MULTILINE)
+"""What a file of options may not hold: this machine's processor, and the names of further such files."""
 
 TABLES: dict[CompilerFamily, OptionTable] = {CompilerFamily.GCC: GCC, CompilerFamily.CLANG: CLANG}
 
@@ -65,6 +69,25 @@ def _read_options(facts: Facts, args: Sequence[bytes]) -> list[bytes]:
         if option.listing:
             listing += words
     return listing
+
+
+def _read_configurations(facts: Facts, read_file: Callable[[bytes], bytes | None]) -> None:
+    """Look into the files that options name for more options; what they hold must be harmless to travel."""
+    for path in facts.configurations:
+        text = read_file(path if path[:1] == b"/" else facts.cwd.rstrip(b"/") + b"/" + path)
+        if text is None or _RESTLESS.search(text):
+            facts.stays("toolchain_option")
+        elif facts.compiler.family is CompilerFamily.CLANG:
+            inside = Facts(facts.compiler, facts.cwd)
+            lines = text.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").split(b"\n")
+            words = split(b"\n".join(line for line in lines if not line.lstrip().startswith(b"#")))
+            _read_options(inside, words)
+            facts.directories += inside.directories
+            facts.debug = facts.debug or inside.debug
+            plain = Facts(facts.compiler, facts.cwd, directories=inside.directories)
+            plain.debug, plain.skeleton = inside.debug, inside.skeleton
+            if inside != plain:
+                facts.stays("toolchain_option")
 
 
 def _unusual_output(facts: Facts) -> NotCacheable | None:
@@ -125,6 +148,7 @@ def parse(
     refusal = _refusal(facts, env)
     if refusal is not None:
         return refusal
+    _read_configurations(facts, read_file)
     if len(facts.inputs) > 1:
         return NotCacheable("multiple_source_files", str(len(facts.inputs)))
     source, chosen = facts.inputs[0]

@@ -54,6 +54,8 @@ class Facts:
     below_sysroot: list[bytes] = Factory(list)
     forced_includes: list[bytes] = Factory(list)
     hidden_inputs: list[bytes] = Factory(list)
+    configurations: list[bytes] = Factory(list)
+    """Files that hold more options, or that say what programs are run."""
     profiles: list[bytes | None] = Factory(list)
     """Profile options with their values; None for one without."""
     profile_directory: bytes | None = None

@@ -31,6 +31,7 @@ GCC = OptionTable(
         *rows("-wrapper -V -b", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-specs= --specs=", JOINED, Effect.SEARCHED_INPUT),
         *rows("-specs --specs", SEPARATE, Effect.SEARCHED_INPUT),
+        *rows("-remap", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),  # reads header.gcc wherever it looks
         *rows("-J -Xf -Hd -Hf -fintrinsic-modules-path", SEPARATE, Effect.NOT_CACHEABLE, "unsupported_source_language"),
         *rows("-imultiarch -imultilib -gnatO -G -iplugindir", SEPARATE),
         *rows("-fcallgraph-info", effect=Effect.CALLGRAPH, listing=False),

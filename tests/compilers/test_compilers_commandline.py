@@ -126,6 +126,28 @@ def test_what_stays_on_this_machine(name: str, line: str, reason: str) -> None:
     assert REASONS[reason].place is Place.LOCAL
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "text", "reason"),
+    [
+        ("gcc", "-specs=./o", b"*cpp:\n+ -DV\n\n", ""),
+        ("gcc", "-specs=./o", b"*cc1:\n+ -march=native\n\n", "toolchain_option"),
+        ("gcc", "-specs=./o", b"%include <more>\n", "toolchain_option"),
+        ("gcc", "-specs=./o", None, "toolchain_option"),
+        ("clang", "--config=./o", b" # -march=native is not asked for\n-Iinc \\\n-g -O2\n", "toolchain_option"),
+        ("clang", "--config=./o", b" # -fplugin=p.so\n-Iinc \\\n-g -O2\n", ""),
+        ("clang", "--config=./o", b"-fprofile-use=p", "toolchain_option"),
+        ("clang", "--config=./o", b"-MD", "toolchain_option"),
+        ("clang", "--config=./o", b"@more", "toolchain_option"),
+    ],
+)
+def test_files_of_options(name: str, option: str, text: bytes | None, reason: str) -> None:
+    """A file of options travels if none of them names this processor, further inputs or outputs."""
+    parsed = understand(name, [option, "-c", "a.c"], "/w", files={} if text is None else {b"/w/./o": text})
+    assert isinstance(parsed, Compilation)
+    assert parsed.local_reason == reason
+    assert (b"inc" in parsed.include_dirs) == (name == "clang" and not reason)
+
+
 def test_every_reason_in_the_tables_is_documented() -> None:
     """A word that an option can be refused by has its sentence."""
     for table in TABLES.values():
