@@ -4,7 +4,8 @@ Mode 0666 less the caller's umask; nothing half-written: every file is complete 
 object last. Until then it has no name at all where the file system can do that, so that a process that is killed leaves
 nothing behind. Kinds differ in what happens to a symbolic link in the way, as measured: the
 assembler, objcopy and clang's ``-c`` and ``-S`` replace it; gcc's ``-S``, depfiles and the small files beside the
-object are written through it. Writes only paths that the client derived itself.
+object are written through it, and where it leads nowhere, so is what the assembler and objcopy write. Writes only
+paths that the client derived itself.
 """
 
 from __future__ import annotations
@@ -82,8 +83,12 @@ def write_outputs(compilation: Compilation, places: Iterable[Place], files: Iter
 
 
 def _replaces(compilation: Compilation, place: Place) -> bool:
-    kind = place.output.kind
-    return kind in _REPLACED or (kind is OutputKind.ASSEMBLY and compilation.compiler.family is CompilerFamily.CLANG)
+    kind, clang = place.output.kind, compilation.compiler.family is CompilerFamily.CLANG
+    if clang and b"-fno-integrated-as" not in compilation.args:
+        return kind in _REPLACED or kind is OutputKind.ASSEMBLY
+    # The assembler and objcopy remove what they find, and behind a link that leads nowhere they find nothing.
+    found = os.path.exists(place.path) or not os.path.islink(place.path)
+    return (kind in _REPLACED and found) or (clang and kind is OutputKind.ASSEMBLY)
 
 
 @define

@@ -68,7 +68,8 @@ def predict(facts: Facts, source: bytes, language: str) -> tuple[Output, ...]:
         found.append(Output(OutputKind.DWO, split))
     if language not in ASSEMBLER:
         if facts.stack_usage and not facts.lto and not facts.bitcode:
-            found.append(Output(OutputKind.STACK_USAGE, beside + b".su"))
+            # clang writes none for a source without functions.
+            found.append(Output(OutputKind.STACK_USAGE, beside + b".su", required=gcc))
         if facts.callgraph and gcc and not facts.lto:
             found.append(Output(OutputKind.CALLGRAPH, beside + b".ci"))
         if facts.coverage or facts.test_coverage:
