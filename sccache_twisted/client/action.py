@@ -7,6 +7,7 @@ that it would run, since the worker's processor is another one.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from attrs import evolve, frozen
@@ -95,5 +96,6 @@ def _program(name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> bytes:
 
 def _driver_messages(argv0: bytes, chatter: bytes) -> bytes:
     """What the driver itself had to say, which the steps will not say again."""
-    mark = os.path.basename(argv0) + b": "
-    return b"".join(line + b"\n" for line in chatter.split(b"\n") if line.startswith(mark))
+    # clang calls itself by the name of its program, whichever link it was called by.
+    mark = re.compile(rb"(?:%b|clang[\w.+-]*): " % re.escape(os.path.basename(argv0)))
+    return b"".join(line + b"\n" for line in chatter.split(b"\n") if mark.match(line))
