@@ -180,10 +180,14 @@ def _clang(closure: _Closure, physical: bytes) -> list[bytes]:
 
 
 def _gcc_installations(into: Collector, prefix: bytes) -> None:
-    """Add what clang's search for a gcc installation finds: it takes the newest that has a crtbegin.o."""
+    """Add what clang's search for a gcc installation finds: it takes the newest that has a crtbegin.o.
+
+    For ``-ffast-math`` it asks for a crtfastmath.o there.
+    """
     for library in (b"/lib", b"/lib64", b"/lib32", b"/libx32"):
         for base in (prefix + library + b"/gcc", prefix + library + b"/gcc-cross"):
             for triple in into.listing(base):
                 for version in into.listing(base + b"/" + triple):
                     for part in _PROBED_OBJECTS:
                         into.add(b"/".join((base, triple, version + part, b"crtbegin.o")))
+                    into.add(b"/".join((base, triple, version, b"crtfastmath.o")))
