@@ -14,7 +14,7 @@ demo: .venv/.run
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: .venv/.tests
-	$(BIN)/python -m pytest -q -m "not full" $(ARGS)
+	@.ci/tests $(ARGS)
 
 test-full: .venv/.tests
 	$(BIN)/python -m pytest -q $(ARGS)

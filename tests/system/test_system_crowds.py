@@ -13,6 +13,8 @@ from support.sampler import LocalCompilers
 from support.small import fast_tree, slow_tree
 from support.trees import differences
 
+pytestmark = pytest.mark.alone
+
 SLOW_SPINS = 30_000
 FEW, MANY = 1, 4
 CROWD, WHOLE_CROWD = 100, 300

@@ -12,6 +12,8 @@ from support.sampler import LocalCompilers
 from support.small import running, slow_tree
 from support.trees import differences, snapshot
 
+pytestmark = pytest.mark.alone
+
 # A unit compiles for about half a second: long enough to be hit, with several on their way at once.
 SPINS = 60_000
 UNITS = 16

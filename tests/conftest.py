@@ -1,0 +1,45 @@
+"""How the tests are shared out among processes: a file is the unit, and what takes longest begins first.
+
+``make test`` runs a few processes at once, since most system tests wait for facts. Tests of the user's local slots, which
+all of a user's daemons share, are marked ``alone`` and run afterwards, by themselves.
+"""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+_TREES = "trees"
+_RECORD_TREES = ("system/test_trees.py", "kit/test_kit_recording.py", "exact/test_oracle_trees.py")
+_LONGEST_FIRST = (
+    *_RECORD_TREES,
+    "system/test_faults_client.py",
+    "system/test_faults_worker.py",
+    "system/test_faults_lost.py",
+    "exact/test_corpus.py",
+    "exact",
+    "attacks",
+    "system/test_faults_scheduler.py",
+    "system/test_bad_input_scheduler.py",
+    "system",
+    "storage",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group by file, for ``--dist loadgroup``; those that record the trees are one group."""
+    for item in items:
+        name = _name(item)
+        group = _TREES if name in _RECORD_TREES else name
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_rank)
+
+
+def _name(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).as_posix()
+
+
+def _rank(item: pytest.Item) -> int:
+    name = _name(item)
+    ranks = (rank for rank, prefix in enumerate(_LONGEST_FIRST) if name == prefix or name.startswith(f"{prefix}/"))
+    return next(ranks, len(_LONGEST_FIRST))
