@@ -27,16 +27,6 @@ PLACES = (
     Project(
         "no-pwd", {**{f"real/{name}": text for name, text in _V.items()}, "way": Link("real")}, _G, cwd="way", pwd=None
     ),
-    Project(
-        "directory-that-is-gone",
-        {"a.c": "int v;\n", "gone": Folder()},
-        "{cc} -c {site}/a.c -o {site}/a.o",
-        cwd="gone",
-        pwd="{site}/gone",
-        vanished=True,
-        by=C,
-        stays="unsupported_compiler",
-    ),
     Project("from-the-root", _V, "{cc} -g -MD -c {site}/a.c -o {site}/a.o", cwd="/", pwd="/", by=(*GCC, *CLANG)),
     Project(
         "directories-with-spaces",

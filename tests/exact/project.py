@@ -58,8 +58,7 @@ class Project:
     ``env`` and ``pwd``. ``by`` are the compilers. ``stays``: the reason why it is not distributed, for all compilers or
     by the name of one; "" where a worker must run it. ``cwd`` is below the root; ``pwd`` what PWD says, None for
     nothing. ``prepared`` are commands that run before. ``status`` is the compilers' own. ``fresh`` files are as new as
-    the call; ``vanished``: the directory is removed when the command has been started in it. ``varies``: the id
-    between an object and its .dwo is another one with every run.
+    the call. ``varies``: the id between an object and its .dwo is another one with every run.
     """
 
     name: str
@@ -74,7 +73,6 @@ class Project:
     status: int | Mapping[str, int] = 0
     umask: int = 0o022
     fresh: bool = False
-    vanished: bool = False
     varies: bool = False
 
     def reason(self, compiler: str) -> str:
