@@ -1,7 +1,7 @@
 """How the tests are shared out among processes: a file is the unit, and what takes longest begins first.
 
-``make test`` runs a few processes at once, since most system tests wait for facts. Tests of the user's local slots, which
-all of a user's daemons share, are marked ``alone`` and run afterwards, by themselves.
+``make test`` runs a few processes at once, since most system tests wait for facts. Tests of what all daemons of a user
+share, the local slots, are marked ``alone`` and run by themselves.
 """
 
 from pathlib import Path
