@@ -14,8 +14,8 @@ from sccache_twisted.compilers.keying import (
     hides_comments,
     keyed_args,
     keyed_environment,
-    shows_time,
     shows_directory,
+    shows_time,
     text_hides_comments,
 )
 from sccache_twisted.model import Compilation
