@@ -142,6 +142,8 @@ def file_signature(path: bytes) -> Signature:
 def _is_launcher(path: bytes) -> bool:
     try:
         with open(path, "rb") as stream:
-            return LAUNCHER_MARK in stream.read(64)
+            start = stream.read(4096)
     except OSError:
         return False
+    # The script says so in its second line, the native launcher in a note behind its ELF headers.
+    return LAUNCHER_MARK in (start if start.startswith(b"\x7fELF") else start[:64])

@@ -1,4 +1,4 @@
-"""One call: resolve, ask the daemon, do what it says.
+"""One call: resolve, ask the daemon, do what it says. ``launcher.c`` does the same, and becomes this one when it can't.
 
 ``posix`` and ``_socket`` stand here where ``os`` and ``socket`` would be expected: those two alone cost more
 time than all the rest of a call. Slow paths (starting a daemon, waiting for a slot) live in ``slow``.
@@ -11,9 +11,9 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-MYSELF = {b"sccache-twisted", b"sccache"}
+MYSELF = {b"sccache-twisted", b"sccache-twisted-python", b"sccache"}
 SUBCOMMANDS = {b"cluster", b"doctor", b"drain", b"invite", b"jobs", b"join", b"token", b"trace"}
 GUARD = b"_SCCACHE_TWISTED_RUNNING"
 MARK = b"sccache-twisted launcher"
@@ -39,13 +39,16 @@ def run() -> "NoReturn":
     else:
         environ.pop(b"LC_CTYPE", None)
     name = words[0].rpartition(b"/")[2]
-    if name not in MYSELF:
-        compile_here_or_there([name, *words[1:]], environ, here)
-    if len(words) < 2 or words[1].startswith(b"-") or words[1] in SUBCOMMANDS:
+    argv = words[1:] if name in MYSELF else [name, *words[1:]]
+    if name == b"sccache-twisted-python" and argv[:1] == [b"--alone"]:
         from sccache_twisted.launcher import slow
 
-        slow.command(words[1:], environ)
-    compile_here_or_there(words[1:], environ, here)
+        slow.alone(argv[2:], environ, argv[1].decode("utf-8", "replace"))
+    if name in MYSELF and (not argv or argv[0].startswith(b"-") or argv[0] in SUBCOMMANDS):
+        from sccache_twisted.launcher import slow
+
+        slow.command(argv, environ)
+    compile_here_or_there(argv, environ, here)
 
 
 def compile_here_or_there(argv: list[bytes], environ: Environment, here: bytes) -> "NoReturn":
@@ -55,31 +58,23 @@ def compile_here_or_there(argv: list[bytes], environ: Environment, here: bytes) 
     try:
         connection = connect(environ, here)
         try:
-            answer = ask(connection, request(argv, environ))
+            kind, *said = understood(ask(connection, request(argv, environ)))
         except (OSError, ValueError) as problem:
             raise Lost(f"the daemon went away: {problem}") from problem
     except (Lost, OSError) as problem:
         from sccache_twisted.launcher import slow
 
         slow.alone(argv, environ, str(problem))
-    kind, body = answer[:1], answer[1:]
     if kind == b"D":
-        done(body)
+        done(*said)
     if kind == b"X":
-        executable, end = field(body, 0)
-        command, end = fields(body, end)
-        _reason, end = field(body, end)
-        note, end = field(body, end)
+        executable, command, _reason, note = said
         write(2, note)
         connection.close()
         execute(executable, command, environ)
-    if kind == b"S":
-        from sccache_twisted.launcher import slow
-
-        slow.in_slot(connection, body, environ)
     from sccache_twisted.launcher import slow
 
-    slow.alone(argv, environ, f"the daemon answered {kind!r}")
+    slow.in_slot(connection, said[0], said[1], said[2], environ)
 
 
 def request(argv: list[bytes], environ: Environment) -> bytes:
@@ -92,15 +87,12 @@ def request(argv: list[bytes], environ: Environment) -> bytes:
     return b"R" + head + as_fields(argv) + as_fields(environment)
 
 
-def done(body: bytes) -> "NoReturn":
-    """Show a ``D`` answer and exit with its status."""
-    status, end = field(body, 0)
-    stdout, end = field(body, end)
-    stderr, end = field(body, end)
+def done(status: int, stdout: bytes, stderr: bytes) -> "NoReturn":
+    """Show what a ``D`` answer says and exit with its status."""
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     write(1, stdout)
     write(2, stderr)
-    posix._exit(int(status))  # noqa: SLF001 - nothing of Python's has to be flushed
+    posix._exit(status & 0xFF)  # noqa: SLF001 - nothing of Python's has to be flushed
 
 
 def write(descriptor: int, data: bytes) -> None:
@@ -139,14 +131,50 @@ def field(body: bytes, start: int) -> tuple[bytes, int]:
     return body[begin:end], end
 
 
-def fields(body: bytes, start: int) -> tuple[list[bytes], int]:
-    """The list at ``start`` and where it ends."""
-    end = start + 4
-    items = []
-    for _ in range(int.from_bytes(body[start:end], "big")):
-        item, end = field(body, end)
-        items.append(item)
-    return items, end
+def decimal(body: bytes, start: int) -> tuple[int, int]:
+    """The number at ``start`` and where it ends."""
+    text, end = field(body, start)
+    if not text.isdigit() or len(text) > 9:
+        raise ValueError("an answer has no number where one belongs")
+    return int(text), end
+
+
+def program(body: bytes, start: int) -> tuple[bytes, list[bytes], int]:
+    """The executable and the command line at ``start``, and where they end."""
+    executable, begin = field(body, start)
+    end = begin + 4
+    argv = []
+    for _ in range(int.from_bytes(body[begin:end], "big")):
+        word, end = field(body, end)
+        argv.append(word)
+    if not argv or b"\0" in executable + b"".join(argv):
+        raise ValueError("an answer names no command that could be run")
+    return executable, argv, end
+
+
+def understood(body: bytes) -> "list[Any]":
+    """The kind of an answer and its values; ValueError when it makes no sense."""
+    kind = body[:1]
+    values: list[Any]
+    if kind == b"D":
+        status, end = decimal(body, 1)
+        stdout, end = field(body, end)
+        stderr, end = field(body, end)
+        values = [kind, status, stdout, stderr]
+    elif kind == b"X":
+        executable, argv, end = program(body, 1)
+        reason, end = field(body, end)
+        note, end = field(body, end)
+        values = [kind, executable, argv, reason, note]
+    elif kind == b"S":
+        slot, end = decimal(body, 1)
+        executable, argv, end = program(body, end)
+        values = [kind, slot, executable, argv]
+    else:
+        raise ValueError(f"an answer of kind {kind!r}")
+    if end != len(body):
+        raise ValueError("an answer has bytes behind its last field")
+    return values
 
 
 def ask(connection: _socket.socket, body: bytes) -> bytes:
@@ -266,18 +294,19 @@ def is_program(path: bytes) -> bool:
 
 
 def is_launcher(path: bytes) -> bool:
-    """Whether it is this program, under whatever name, linked or copied."""
-    return MARK in first_bytes(path)
+    """Whether it is this program, script or native, under whatever name, linked or copied."""
+    found = first_bytes(path)
+    return MARK in (found if found.startswith(b"\x7fELF") else found[:64])
 
 
 def first_bytes(path: bytes) -> bytes:
-    """The first 64 bytes of a file; none if it can't be read."""
+    """The first bytes of a file, an ELF file's notes among them; none if it can't be read."""
     try:
         descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return posix.read(descriptor, 64)
+        return posix.read(descriptor, 4096)
     except OSError:
         return b""
     finally:

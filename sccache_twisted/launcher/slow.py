@@ -270,13 +270,12 @@ def note(environ: main.Environment, sentence: str) -> None:
     os.close(log)
 
 
-def in_slot(connection: _socket.socket, body: bytes, environ: main.Environment) -> NoReturn:
+def in_slot(
+    connection: _socket.socket, number: int, executable: bytes, argv: list[bytes], environ: main.Environment
+) -> NoReturn:
     """Do as an ``S`` answer says: run the compiler as our child in a slot, report, show what comes back."""
-    number, end = main.field(body, 0)
-    executable, end = main.field(body, end)
-    argv, end = main.fields(body, end)
     try:
-        take_slot(environ, int(number))
+        take_slot(environ, number)
     except (OSError, main.Lost) as problem:
         note(environ, f"no local slots: {problem}")
     try:
@@ -285,10 +284,12 @@ def in_slot(connection: _socket.socket, body: bytes, environ: main.Environment) 
         main.execute(executable, argv, environ)
     report = main.as_field(b"%d" % status) + main.as_field(streams[0]) + main.as_field(streams[1])
     try:
-        answer = main.ask(connection, b"C" + report)
+        kind, *said = main.understood(main.ask(connection, b"C" + report))
     except (OSError, ValueError):
-        answer = b"D" + report
-    main.done(answer[1:] if answer[:1] == b"D" else report)
+        kind = b""
+    if kind == b"D":
+        main.done(*said)
+    main.done(status, *streams)
 
 
 def run_child(executable: bytes, argv: list[bytes], environ: main.Environment) -> tuple[int, list[bytes]]:

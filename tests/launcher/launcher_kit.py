@@ -1,4 +1,4 @@
-"""An installation in a directory of its own: the script, a python beside it, a way to the package; and its daemons."""
+"""An installation in a directory of its own: a launcher, a python beside it, a way to the package; and its daemons."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ SCRIPT = ROOT / "sccache_twisted/launcher/sccache-twisted"
 
 
 class Installation:
-    """A prefix as pip makes one for an editable install, with a socket of its own."""
+    """A prefix as pip makes one for an editable install, with a socket of its own.
 
-    def __init__(self, prefix: Path, *, twistd: bool = True) -> None:
+    ``program`` is its launcher, the script or a native one; the script is there as the Python launcher in any case.
+    """
+
+    def __init__(self, prefix: Path, program: Path = SCRIPT, *, twistd: bool = True) -> None:
         self.prefix = prefix
         self.socket = prefix / "d.sock"
         (prefix / "bin").mkdir(parents=True)
-        shutil.copy(SCRIPT, prefix / "bin/sccache-twisted")
+        shutil.copy(program, prefix / "bin/sccache-twisted")
+        shutil.copy(SCRIPT, prefix / "bin/sccache-twisted-python")
         (prefix / "bin/python3").symlink_to(sys.executable)
         if twistd:
             (prefix / "bin/twistd").symlink_to(Path(sys.executable).with_name("twistd"))

@@ -1,0 +1,272 @@
+"""What launchers say to a daemon and make of its answers, good, hostile and cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from launcher_kit import ROOT, Installation, wait_for
+from stub_daemon import StubDaemon
+
+from sccache_twisted.launcher import main
+from sccache_twisted.wire.launcher import Completed, Done, LaunchRequest, RunInSlot, RunYourself, encode
+
+SOURCE = ROOT / "sccache_twisted/launcher/launcher.c"
+
+
+@pytest.fixture
+def alone(program: Path, tmp_path: Path) -> Installation:
+    """An installation whose only daemon is the test's."""
+    return Installation(tmp_path / "prefix", program, twistd=False)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The native launcher under the sanitizers for addresses and undefined behaviour."""
+    target = tmp_path_factory.mktemp("checked") / "sccache-twisted"
+    flags = ["-std=c11", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(["gcc", *flags, "-o", target, SOURCE], check=True)
+    return target
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A directory with something to compile."""
+    cwd = tmp_path / "src"
+    cwd.mkdir()
+    (cwd / "a.c").write_text("int a;\n")
+    return cwd
+
+
+def number(value: int) -> bytes:
+    return struct.pack(">I", value)
+
+
+def field(data: bytes) -> bytes:
+    return number(len(data)) + data
+
+
+def frame(body: bytes) -> bytes:
+    return field(body)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_builds_without_a_warning(compiler: str, tmp_path: Path) -> None:
+    """The native launcher is C11 without a word from a strict compiler."""
+    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    ended = subprocess.run(
+        [compiler, *flags, "-c", "-o", tmp_path / "launcher.o", SOURCE], capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_both_know_the_same_words() -> None:
+    """The two launchers have one list each of their names, their commands and other wrappers."""
+    text = SOURCE.read_text()
+    for name, words in (
+        ("myself", main.MYSELF - {b"sccache-twisted-python"}),
+        ("subcommands", main.SUBCOMMANDS),
+        ("wrappers", main.WRAPPERS),
+    ):
+        line = text.split(f"{name}[] = {{", 1)[1].split(", NULL}", 1)[0]
+        assert {word.strip('"').encode() for word in line.split(", ")} == words, name
+
+
+def test_request(alone: Installation, source: Path) -> None:
+    """A launcher tells its command line, directory, mask and environment as they are, bytes that are no text too."""
+    env = {os.fsencode(name): os.fsencode(value) for name, value in alone.environ.items()}
+    env |= {b"ODD": b"\xff=\xfe", b"EMPTY": b"", b"LC_CTYPE": b"C"}
+    with StubDaemon(alone.socket, encode(Done(0, b"", b""))) as daemon:
+        subprocess.run(
+            [alone.launcher, "gcc", b"-D\xff", "", "a.c"], cwd=source, env=env, umask=0o027, check=True, timeout=60
+        )
+    (heard,) = daemon.heard
+    assert isinstance(heard, LaunchRequest)
+    assert heard.argv == (b"gcc", b"-D\xff", b"", b"a.c")
+    assert (heard.cwd, heard.umask, heard.stderr_is_tty) == (os.fsencode(source), 0o027, False)
+    # A shell that runs the script may add where it is.
+    told = {entry for entry in heard.env if not entry.startswith((b"PWD=", b"OLDPWD=", b"_="))}
+    assert told == {name + b"=" + value for name, value in env.items()}
+
+
+def test_socket_of_a_configuration(program: Path, tmp_path: Path, source: Path) -> None:
+    """Both look for the daemon at the same place: named after the absolute path of the configuration."""
+    alone = Installation(tmp_path / "prefix", program, twistd=False)
+    del alone.environ["SCCACHE_SERVER_UDS"]
+    env = {"XDG_RUNTIME_DIR": str(tmp_path), "SCCACHE_CONF": "c.toml"}
+    path = Path(
+        os.fsdecode(
+            main.socket_path(
+                {b"XDG_RUNTIME_DIR": os.fsencode(tmp_path), b"SCCACHE_CONF": b"%b/c.toml" % os.fsencode(source)}
+            )
+        )
+    )
+    path.parent.mkdir(mode=0o700)
+    with StubDaemon(path, encode(Done(3, b"found", b""))):
+        ended = alone.call("gcc", "-c", "a.c", cwd=source, env=env)
+    assert (ended.returncode, ended.stdout) == (3, b"found")
+
+
+def test_done(alone: Installation, source: Path) -> None:
+    """An answer is shown to the byte, however long, and its status returned."""
+    out, err = bytes(range(256)) * 8192, b"warning\n" * 100_000
+    with StubDaemon(alone.socket, encode(Done(42, out, err))):
+        ended = alone.call("gcc", "-c", "a.c", cwd=source)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (42, out, err)
+
+
+def test_run_yourself(alone: Installation, source: Path) -> None:
+    """A launcher that is told so shows the note and becomes the compiler, under the name that it is told."""
+    answer = encode(RunYourself(b"/bin/sh", (b"other", b"-c", b'echo "$0 $1"', b"zero", b"one"), "why", b"note\n"))
+    with StubDaemon(alone.socket, answer):
+        ended = alone.call("gcc", "-c", "a.c", cwd=source)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"zero one\n", b"note\n")
+
+
+def test_run_yourself_what_is_not_there(alone: Installation, source: Path) -> None:
+    """A program that can't be run is named, and the status is the shell's."""
+    for path, status in ((b"/nowhere/gcc", 127), (b"/etc/passwd", 126)):
+        with StubDaemon(alone.socket, encode(RunYourself(path, (b"gcc",), "why"))):
+            ended = alone.call("gcc", "-c", "a.c", cwd=source)
+        alone.socket.unlink()
+        assert ended.returncode == status
+        assert path in ended.stderr
+
+
+LOUD = b"head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero; exit 9"
+
+
+def test_run_in_slot(alone: Installation, source: Path) -> None:
+    """What a compiler prints in a slot is reported, both streams at once and long; what comes back is shown."""
+    ask = encode(RunInSlot(0, b"/bin/sh", (b"sh", b"-c", LOUD)))
+    with StubDaemon(alone.socket, ask, encode(Done(1, b"instead", b"of it"))) as daemon:
+        ended = alone.call("gcc", "-c", "a.c", cwd=source)
+    assert daemon.heard[1] == Completed(9, bytes(3_000_000), bytes(3_000_000))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"instead", b"of it")
+
+
+def test_slot_is_held(alone: Installation, source: Path) -> None:
+    """The compiler in a slot holds its lock by an inherited descriptor; one below it finds that it has one already."""
+    script = (
+        b"readlink /proc/self/fd/* | grep -c /slots/; SCCACHE_SERVER_UDS=$PWD/no.sock exec %b sh -c true"
+        % os.fsencode(alone.launcher)
+    )
+    ask = encode(RunInSlot(0, b"/bin/sh", (b"sh", b"-c", script)))
+    with StubDaemon(alone.socket, ask, b"") as daemon:
+        ended = alone.call("gcc", "-c", "a.c", cwd=source, env={"SCCACHE_LOCAL_SLOTS": "1"})
+    assert ended.stdout == b"1\n"
+    assert isinstance(daemon.heard[1], Completed)
+
+
+@pytest.mark.parametrize("answer", [b"", number(9), frame(b"Dnonsense"), frame(b"Z")])
+def test_lost_after_the_compiler_ran(alone: Installation, source: Path, answer: bytes) -> None:
+    """A compilation that the daemon does not answer for any more is shown as it was, and not run twice."""
+    script = b"echo run >> ran; echo out; echo err >&2; exit 5"
+    with StubDaemon(alone.socket, encode(RunInSlot(0, b"/bin/sh", (b"sh", b"-c", script))), answer):
+        ended = alone.call("gcc", "-c", "a.c", cwd=source)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (5, b"out\n", b"err\n")
+    assert (source / "ran").read_text() == "run\n"
+
+
+def test_ignored_signals_stay_ignored(alone: Installation, source: Path) -> None:
+    """What the caller ignores (nohup) neither ends the launcher nor reaches the compiler."""
+    script = b"echo $$ > pid; read x < fifo; echo went on"
+    os.mkfifo(source / "fifo")
+    ask = encode(RunInSlot(0, b"/bin/sh", (b"sh", b"-c", script)))
+    with StubDaemon(alone.socket, ask, b""):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            launcher = alone.start("gcc", "-c", "a.c", cwd=source)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        wait_for(lambda: (source / "pid").exists() and (source / "pid").read_text().strip(), "the compiler")
+        launcher.send_signal(signal.SIGHUP)
+        (source / "fifo").write_text("go\n")
+        stdout, _ = launcher.communicate(timeout=20)
+    assert (launcher.returncode, stdout) == (0, b"went on\n")
+
+
+def test_closed_standard_streams(alone: Installation, source: Path) -> None:
+    """A caller without standard streams gets its object; nothing of ours is written or held in their place."""
+    ask = encode(RunInSlot(0, b"/bin/sh", (b"sh", b"-c", b"echo made > a.o")))
+    with StubDaemon(alone.socket, ask, encode(Done(0, b"out", b"err"))) as daemon:
+        words = ["sh", "-c", 'exec "$0" gcc -c a.c <&- >&- 2>&-', alone.launcher]
+        assert subprocess.run(words, cwd=source, env=alone.environ, check=False, timeout=60).returncode == 0
+    assert (source / "a.o").read_text() == "made\n"
+    assert daemon.heard[1:] == [Completed(0, b"", b"")]
+
+
+HOSTILE = {
+    "nothing": b"",
+    "half a length": b"\0\0",
+    "an empty frame": number(0),
+    "a length beyond all bounds": b"\xff" * 4 + b"D",
+    "a huge length": number(0x7FFFFFFF) + b"D" + bytes(200_000),
+    "a frame cut short": number(100) + b"D" + field(b"0"),
+    "a kind alone": frame(b"D"),
+    "an unknown kind": frame(b"Z"),
+    "zeros": frame(bytes(5000)),
+    "ones": frame(b"D" + b"\xff" * 5000),
+    "a field over the end": frame(b"D" + field(b"0") + number(500) + b"short"),
+    "a huge field": frame(b"D" + field(b"0") + field(b"") + number(0xFFFFFFFF)),
+    "a status that is no number": frame(b"D" + field(b"-1") + field(b"shown") + field(b"")),
+    "a status without digits": frame(b"D" + field(b"") + field(b"shown") + field(b"")),
+    "a long status": frame(b"D" + field(b"1" * 100) + field(b"shown") + field(b"")),
+    "bytes behind the end": frame(b"D" + field(b"0") + field(b"shown") + field(b"") + b"more"),
+    "no command": frame(b"X" + field(b"/bin/sh") + number(0) + field(b"") + field(b"shown")),
+    "a huge command": frame(b"X" + field(b"/bin/sh") + number(0xFFFFFFFF) + field(b"sh")),
+    "a zero byte in a word": frame(
+        b"X" + field(b"/bin/sh") + number(1) + field(b"s\0h") + field(b"") + field(b"shown")
+    ),
+    "no note": frame(b"X" + field(b"/bin/sh") + number(1) + field(b"sh") + field(b"")),
+    "a slot that is no number": frame(b"S" + field(b"one") + field(b"/bin/sh") + number(1) + field(b"sh")),
+    "no slot command": frame(b"S" + field(b"0") + field(b"/bin/sh") + number(0)),
+    "our own words": frame(b"R" + field(b"1")),
+}
+
+
+@pytest.fixture(params=["python", "checked"])
+def wary(request: pytest.FixtureRequest, checked: Path, tmp_path: Path) -> Installation:
+    """Both launchers; the native one ends with a report when it touches what is not its own."""
+    program = checked if request.param == "checked" else ROOT / "sccache_twisted/launcher/sccache-twisted"
+    made = Installation(tmp_path / "prefix", program, twistd=False)
+    made.environ["ASAN_OPTIONS"] = "exitcode=99:detect_leaks=0"
+    return made
+
+
+def test_hostile_answers(wary: Installation, source: Path) -> None:
+    """Of an answer that makes no sense nothing is shown or run: the launcher compiles, and notes why."""
+    for said, answer in HOSTILE.items():
+        with StubDaemon(wary.socket, answer) as daemon:
+            ended = wary.call("gcc", "-c", "a.c", cwd=source)
+        wary.socket.unlink()
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b""), said
+        assert len(daemon.heard) == 1, f"{said}: the daemon is asked once"
+        (source / "a.o").unlink()
+    assert wary.log().count("the daemon went away") == len(HOSTILE)
+
+
+def test_good_answers_under_the_sanitizers(checked: Path, tmp_path: Path, source: Path) -> None:
+    """Nor does the native launcher touch what is not its own when all goes well."""
+    ours = Installation(tmp_path / "prefix", checked, twistd=False)
+    ours.environ["ASAN_OPTIONS"] = "exitcode=99:detect_leaks=0"
+    ask = encode(RunInSlot(7, b"/bin/sh", (b"sh", b"-c", LOUD)))
+    for answers, status in (
+        ((encode(Done(0, bytes(300_000), b"x")),), 0),
+        ((encode(RunYourself(b"/bin/sh", (b"sh", b"-c", b"exit 3"), "why", b"x")),), 3),
+        ((ask, encode(Done(4, b"", b"x"))), 4),
+    ):
+        with StubDaemon(ours.socket, *answers):
+            ended = ours.call("gcc", "-c", "a.c", cwd=source)
+        ours.socket.unlink()
+        assert (ended.returncode, ended.stderr) == (status, b"x")
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "gcc").symlink_to(ours.launcher)
+    env = {"PATH": f"{links}::/usr/bin:/bin", "_SCCACHE_TWISTED_RUNNING": "/usr/bin/x:/bin/y"}
+    ended = ours.call("gcc", "-c", "a.c", cwd=source, env=env)
+    assert (ended.returncode, ended.stderr) == (0, b"")
