@@ -14,7 +14,7 @@ import pytest
 from attrs import frozen
 from support.cluster import wait_for
 from support.farm import Farm
-from support.farm.builds import TRANSPORT, Yard, seeds, struck
+from support.farm.builds import TRANSPORT, Yard, seeds, standing_still, struck
 
 pytestmark = pytest.mark.root
 
@@ -113,13 +113,14 @@ def test_two_of_three_workers_are_lost_during_a_build(farm, yard, workers, tmp_p
     lost = {victim.server_id for victim in victims}
     hit = {}
     with ending(fault, victims), yard.build(client) as build:
-        for victim in victims:
-            build.wait_for_done(len(build.events("job_done")) + draw.randrange(UNITS // 4))
-            build.wait_for_running(victim)
-            hit |= build.running(victim.server_id)
-            fault.strike(victim)
-        # The client has given them up. What they still hold must not come back when they do.
-        wait_for(lambda: hit.keys() <= _ended(build), "the client has given up what ran there", 60)
+        build.wait_for_done(draw.randrange(UNITS // 4))
+        with standing_still(victims):
+            for victim in victims:
+                wait_for(lambda victim=victim: len(build.running(victim.server_id)) == victim.slots, "it compiles")
+                hit |= build.running(victim.server_id)
+                fault.strike(victim)
+            # The client has given them up. What they still hold must not come back when they do.
+            wait_for(lambda: hit.keys() <= _ended(build), "the client has given up what ran there", 60)
         if fault.name != "KILL":
             for victim in victims:
                 fault.end(victim)

@@ -4,6 +4,7 @@ One build has a victim for each way. A compiler of each victim is stopped until 
 other jobs are done, so what is asked does not depend on how fast anything is.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -83,7 +84,9 @@ class Victim:
         if processes.state(self.held) != "T":
             self.held = next(iter(self.compilers()), 0)
             if self.held:
-                os.kill(self.held, signal.SIGSTOP)
+                # It may have ended meanwhile; then the next one is stopped.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.held, signal.SIGSTOP)
         return processes.state(self.held) == "T"
 
     def let_go(self):

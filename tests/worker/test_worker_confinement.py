@@ -15,7 +15,8 @@ from sccache_twisted.errors import BadOutput, JobCancelled, JobKilled
 from sccache_twisted.model import DirectoryInput, FileInput
 from sccache_twisted.worker.cgroups import make_groups
 
-pytestmark = pytest.mark.root
+# Bounds on time and the absence of processes are judged, so nothing else may run.
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 
 @pytest_twisted.ensureDeferred

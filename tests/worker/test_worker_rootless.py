@@ -12,7 +12,8 @@ from worker_kit import ENV, open_directory
 
 UID = 2000062000
 
-pytestmark = pytest.mark.root
+# Bounds on time and the absence of processes are judged, so nothing else may run.
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 
 @pytest.fixture

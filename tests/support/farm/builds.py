@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from sccache_twisted.cli.processes import state
 from support import jobs
 from support.cluster import wait_for
 from support.farm.roles import Client, Event, Worker
@@ -51,12 +52,6 @@ class Build:
     def wait_for_done(self, count: int) -> None:
         """Wait until this many jobs are done."""
         self.wait_for(lambda: len(self.events("job_done")) >= count, f"{count} jobs are done")
-
-    def wait_for_running(self, worker: Worker) -> None:
-        """Wait until the worker runs a job of this build that has just begun."""
-        server_id = worker.server_id
-        seen = set(self.running(server_id))
-        self.wait_for(lambda: set(self.running(server_id)) - seen, f"{worker.name} begins a job")
 
     def _still(self, fact: bool) -> bool:
         assert fact or self._make.poll() is None, "the build ended before what was waited for"
@@ -121,7 +116,8 @@ def standing_still(workers: Sequence[Worker]) -> Iterator[None]:
                         signal.pidfd_send_signal(handle, signal.SIGSTOP)
                         stopped.callback(_resume, handle)
                         held[worker.pid].add(pid)
-                held[worker.pid] &= {process.pid for process in compilers_below(worker.pid)}
+                # One that was about to end when it was stopped is gone soon.
+                held[worker.pid] = {pid for pid in held[worker.pid] if state(pid) == "T"}
             return all(len(held[worker.pid]) == worker.slots for worker in workers)
 
         wait_for(all_held, "every slot holds a compiler", 60)

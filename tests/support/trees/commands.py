@@ -21,6 +21,8 @@ _UNWANTED = {
     "MAKELEVEL",
     "PWD",
     "OLDPWD",
+    # pytest's own processes have it set.
+    "COLUMNS",
 }
 COMMAND_SECONDS = 600
 
