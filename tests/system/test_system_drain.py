@@ -27,7 +27,7 @@ from sccache_twisted.cli.home import Home
 pytestmark = pytest.mark.root
 
 # Each build has a number of its own, so that no cache has its results.
-SPINS = 30_000
+SPINS = 250_000
 UNITS = 24
 SLOTS = 2
 WAYS = ("signal", "remove", "order", "file", "url", "every")
