@@ -15,7 +15,8 @@ from typing import Final
 
 from attrs import frozen
 
-from sccache_twisted.errors import SandboxFailed
+from sccache_twisted.errors import BadAction, SandboxFailed
+from sccache_twisted.model import Action
 from sccache_twisted.worker.jobroot import Owner
 from sccache_twisted.worker.plan import STARTER, TEMPORARY, Plan
 
@@ -87,6 +88,14 @@ class Bubblewrap:
             return ""
         said = done.stderr.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
         return f"bubblewrap cannot confine a job here ({said}): are user namespaces allowed for ordinary users?"
+
+
+def check_words(action: Action) -> None:
+    """Refuse zero bytes in what becomes words of a command line: behind one, another option would begin. BadAction."""
+    words = [action.executable, *action.argv, *(word for pair in action.env for word in pair)]
+    words += [word for executable, argv in action.then for word in (executable, *argv)]
+    if any(b"\0" in word for word in words):
+        raise BadAction("a zero byte is in the job's command line or environment")
 
 
 def options(

@@ -35,7 +35,7 @@ from sccache_twisted.logs import EventLog, events
 from sccache_twisted.model import Action, ActionResult, Digest, FileInput, RunFigures, Try
 from sccache_twisted.storage.blobs import BlobStore
 from sccache_twisted.toolchains import Toolchain, ToolchainStore
-from sccache_twisted.worker.bubblewrap import Bubblewrap, options
+from sccache_twisted.worker.bubblewrap import Bubblewrap, check_words, options
 from sccache_twisted.worker.cgroups import Group
 from sccache_twisted.worker.jobroot import JobRoot, Owner
 from sccache_twisted.worker.judge import Seen, judge
@@ -112,6 +112,7 @@ class Executor:
     async def _run(self, attempt: Try, action: Action, slot: int) -> ActionResult:
         if len(action.then) >= _MOST_COMMANDS:
             raise BadAction(f"the job has more than {_MOST_COMMANDS} commands")
+        check_words(action)
         shop = self.workshop
         digests = {entry.digest for entry in action.inputs if isinstance(entry, FileInput)}
         if not shop.toolchains.pin(action.toolchain):

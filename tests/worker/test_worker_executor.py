@@ -9,6 +9,8 @@ import pytest_twisted
 from twisted.internet.defer import gatherResults
 from worker_kit import ENV, TRY, action_of
 
+from sccache_twisted.errors import BadAction
+
 pytestmark = pytest.mark.root
 
 SOURCE = """
@@ -72,6 +74,19 @@ async def test_argv0_is_what_the_user_typed(shop, packaged, tree):
     local = locally([*argv, "absent.c"], tree)
     assert (result.exit_code, result.stderr) == (local.returncode, local.stderr)
     assert result.stderr.startswith(b"gcc: ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_job_adds_options_to_its_sandbox(shop, packaged, tree):
+    """A job whose environment would bind the host's root into its sandbox is refused before anything of it runs."""
+    toolchain = packaged("gcc")
+    shop.add_toolchain(toolchain.digest, toolchain.path)
+    (tree / "a.c").write_text("int x;\n")
+    action = action_of(toolchain.digest, ["gcc", "-c", "a.c", "-o", "a.o"], tree, ["a.o"], shop.blobs)
+    hostile = attrs.evolve(action, env=(*action.env, (b"LANG", b"C\0--bind\0/\0/host")))
+    with pytest.raises(BadAction, match="zero byte"):
+        await shop.executor.run(TRY, hostile, 0)
+    assert (await shop.executor.run(TRY, action, 0)).exit_code == 0
 
 
 @pytest_twisted.ensureDeferred
