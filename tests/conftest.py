@@ -26,6 +26,7 @@ _LONGEST_FIRST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group by file, for ``--dist loadgroup``; those that record the trees are one group."""
     for item in items:

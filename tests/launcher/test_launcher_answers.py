@@ -6,6 +6,8 @@ import os
 import signal
 import struct
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,15 +95,22 @@ def test_request(alone: Installation, source: Path) -> None:
     assert told == {name + b"=" + value for name, value in env.items()}
 
 
-def test_socket_of_a_configuration(program: Path, tmp_path: Path, source: Path) -> None:
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A directory for sockets: their paths have at most 107 bytes, and a test's own may be longer."""
+    with tempfile.TemporaryDirectory(prefix="sctl-", dir="/tmp") as directory:
+        yield Path(directory)
+
+
+def test_socket_of_a_configuration(program: Path, tmp_path: Path, runtime: Path, source: Path) -> None:
     """Both look for the daemon at the same place: named after the absolute path of the configuration."""
     alone = Installation(tmp_path / "prefix", program, twistd=False)
     del alone.environ["SCCACHE_SERVER_UDS"]
-    env = {"XDG_RUNTIME_DIR": str(tmp_path), "SCCACHE_CONF": "c.toml"}
+    env = {"XDG_RUNTIME_DIR": str(runtime), "SCCACHE_CONF": "c.toml"}
     path = Path(
         os.fsdecode(
             main.socket_path(
-                {b"XDG_RUNTIME_DIR": os.fsencode(tmp_path), b"SCCACHE_CONF": b"%b/c.toml" % os.fsencode(source)}
+                {b"XDG_RUNTIME_DIR": os.fsencode(runtime), b"SCCACHE_CONF": b"%b/c.toml" % os.fsencode(source)}
             )
         )
     )
