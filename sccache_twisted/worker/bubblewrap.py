@@ -68,9 +68,7 @@ class Bubblewrap:
         """
         front = [self.prlimit, *bounds, b"--"] if owner is None else [self.prlimit, *bounds, b"--", *self._drop(owner)]
         command = [*front, self.program, b"--args", b"%d" % options_fd, b"--"]
-        if not starter or argv[:1] == (executable,):
-            return [*command, executable, *argv[1:]]
-        return [*command, STARTER, executable, *argv]
+        return [*command, STARTER, executable, *argv] if starter else [*command, executable, *argv[1:]]
 
     def _drop(self, owner: Owner) -> list[bytes]:
         return [self.setpriv, b"--reuid=%d" % owner.uid, b"--regid=%d" % owner.gid, b"--clear-groups", b"--"]
@@ -125,4 +123,6 @@ def options(
         words += (b"--ro-bind", root + path, path)
     words += (b"--bind", temporary, TEMPORARY, b"--proc", b"/proc", b"--dev", b"/dev", b"--remount-ro", b"/dev")
     words += (b"--chdir", cwd, b"--json-status-fd", b"%d" % status_fd)
+    if any(b"\0" in word for word in words):
+        raise BadAction("a zero byte is in the job's environment or paths")
     return b"\0".join(words) + b"\0"

@@ -73,9 +73,10 @@ def kernel_bounds(limits: JobLimits, *, own_uid: bool) -> list[bytes]:
         b"nofile": (resource.RLIMIT_NOFILE, _OPEN_FILES),
         b"cpu": (resource.RLIMIT_CPU, max(1, int(limits.cpu_seconds) + 1)),
     }
-    # Alone with its uid a job is counted exactly, with the sandbox's own two processes. Where it shares the uid of a
-    # user and all his jobs, the kernel holds a fork bomb within some thousands until the sampler sees and kills it.
-    processes = limits.processes + 2 if own_uid else 2 * _tasks_of(os.getuid()) + 16 * limits.processes + 1024
+    # The exact bound is the starter's, inside (worker/starter.py); this is for kernels and machines that have none.
+    # Alone with its uid a job is counted with the sandbox's own processes. Where it shares the uid of a user and
+    # all his jobs, the kernel holds a fork bomb within some thousands until the sampler sees and kills it.
+    processes = limits.processes + 8 if own_uid else 2 * _tasks_of(os.getuid()) + 16 * limits.processes + 1024
     wanted[b"nproc"] = (resource.RLIMIT_NPROC, processes)
     options = []
     for name, (what, value) in wanted.items():
@@ -96,7 +97,7 @@ def _tasks_of(uid: int) -> int:
 
 
 def measure(roots: Sequence[int]) -> dict[int, Usage]:
-    """What the process trees below these pids use; a tree that is gone uses nothing."""
+    """What the process trees below these pids use, of the disk only what has no name; one that is gone uses nothing."""
     parents: dict[int, list[int]] = {}
     figures: dict[int, tuple[int, float]] = {}
     for name in os.listdir("/proc"):
@@ -120,6 +121,7 @@ def _process(pid: str) -> tuple[int, int, float]:
 
 def _sum(root: int, parents: dict[int, list[int]], figures: dict[int, tuple[int, float]]) -> Usage:
     processes, memory, cpu = 0, 0, 0.0
+    unnamed: dict[tuple[int, int], tuple[int, bool]] = {}
     pending = [root]
     while pending:
         pid = pending.pop()
@@ -127,8 +129,26 @@ def _sum(root: int, parents: dict[int, list[int]], figures: dict[int, tuple[int,
             processes += 1
             memory += figures[pid][0]
             cpu += figures[pid][1]
+            _find_unnamed(pid, unnamed)
         pending += parents.get(pid, ())
-    return Usage(processes, memory, cpu)
+    memory += sum(size for size, in_memory in unnamed.values() if in_memory)
+    return Usage(processes, memory, cpu, sum(size for size, in_memory in unnamed.values() if not in_memory))
+
+
+def _find_unnamed(pid: int, found: dict[tuple[int, int], tuple[int, bool]]) -> None:
+    """Open files without a name, by device and inode: their bytes, and whether they are memory and not disk.
+
+    No walk over directories sees them, and no process's own memory holds them.
+    """
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                path = f"/proc/{pid}/fd/{name}"
+                leads_to = os.readlink(path)
+                if leads_to.endswith(" (deleted)"):
+                    about = os.stat(path)
+                    key = (about.st_dev, about.st_ino)
+                    found[key] = (about.st_blocks * 512, leads_to.startswith("/memfd:"))
 
 
 def disk_usage(directories: Iterable[bytes]) -> int:

@@ -23,7 +23,7 @@ TEMPORARY: Final = PRIVATE + b"/tmp"
 """The job's TMPDIR."""
 
 STARTER: Final = PRIVATE + b"/exec"
-"""Runs its second argument as its first: how a program gets an argv[0] that is not its path."""
+"""Runs first in the sandbox; see :mod:`sccache_twisted.worker.starter`."""
 
 _MOST_LINKS: Final = 40
 _LONGEST_PATH: Final = 4095

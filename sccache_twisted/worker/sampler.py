@@ -86,4 +86,8 @@ class Sampler:
 
 def _usages(watched: Sequence[Watch]) -> list[tuple[Watch, Usage]]:
     trees = measure([watch.pid for watch in watched])
-    return [(watch, evolve(trees[watch.pid], disk_bytes=disk_usage(watch.directories))) for watch in watched]
+    found = []
+    for watch in watched:
+        tree = trees[watch.pid]
+        found.append((watch, evolve(tree, disk_bytes=tree.disk_bytes + disk_usage(watch.directories))))
+    return found

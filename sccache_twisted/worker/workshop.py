@@ -101,7 +101,7 @@ def open_workshop(settings: WorkerSettings) -> OpenWorkshop:
             jobs=jobs,
             bubblewrap=bubblewrap,
             owners=tuple(uids.owners),
-            starter=_starter(directory),
+            starter=_starter(directory, limits.processes),
             limits=limits,
             max_stream_bytes=settings.max_stream_bytes,
             max_output_bytes=settings.max_output_bytes,
@@ -138,9 +138,9 @@ def _prepare(directory: bytes, held: ExitStack, *, others: bool) -> bytes:
     return jobs
 
 
-def _starter(directory: bytes) -> bytes:
+def _starter(directory: bytes, processes: int) -> bytes:
     """Write the starter program; empty where there is none for this machine."""
-    program = starter_program(platform.machine())
+    program = starter_program(platform.machine(), processes, platform.release())
     if program is None:
         return b""
     path = directory + b"/starter"

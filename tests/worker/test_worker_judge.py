@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -78,13 +79,16 @@ def test_the_starter_is_what_its_comments_say(machine, tmp_path):
     subprocess.run(compile_it, cwd=tmp_path, check=True)
     copier = shutil.which("llvm-objcopy-14") or shutil.which("llvm-objcopy") or "objcopy"
     subprocess.run([copier, "-O", "binary", "--only-section=.text", "s.o", "s.bin"], cwd=tmp_path, check=True)
-    assert starter_program(machine)[120:] == (tmp_path / "s.bin").read_bytes()
+    program = starter_program(machine, 7, "6.1.0")
+    assert program.endswith((tmp_path / "s.bin").read_bytes())
+    assert program[120:136] == struct.pack("<QQ", 8, 8)
+    assert starter_program(machine, 7, "5.10.0-28-amd64")[120:136] == b"\xff" * 16
 
 
 def test_the_starter_starts(tmp_path):
     """The starter runs a program under another name and ends with 127 if it can't."""
     path = tmp_path / "starter"
-    path.write_bytes(starter_program(platform.machine()))
+    path.write_bytes(starter_program(platform.machine(), 4096, platform.release()))
     path.chmod(0o755)
     command = [path, "/bin/sh", "my name", "-c", 'echo "$0|$1|$X"', "zero", "one"]
     done = subprocess.run(command, env={"X": "y"}, capture_output=True, check=True)
@@ -92,7 +96,7 @@ def test_the_starter_starts(tmp_path):
     shown = subprocess.run([path, "/bin/cat", "other", "/proc/self/cmdline"], capture_output=True, check=True)
     assert shown.stdout.split(b"\0")[0] == b"other"
     assert subprocess.run([path, "/nowhere", "x"], check=False).returncode == 127
-    assert starter_program("pdp11") is None
+    assert starter_program("pdp11", 1, "6.1") is None
     assert os.access(path, os.X_OK)
 
 

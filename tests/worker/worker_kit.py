@@ -51,7 +51,7 @@ class Shop:
         self.blobs = BlobStore(os.fsencode(directory / "blobs"), 1 << 30)
         starter = directory / "starter"
         starter.unlink(missing_ok=True)
-        starter.write_bytes(starter_program(os.uname().machine))
+        starter.write_bytes(starter_program(os.uname().machine, limits.processes, os.uname().release))
         starter.chmod(0o755)
         self.threads = Threads(reactor, 8)
         self.threads.start()
