@@ -3,7 +3,7 @@
 # make test-full  the whole matrices, whole trees and long counts
 # make chaos      builds under random faults: make chaos SECONDS=120 SEED=7 (as root)
 # make lint       style, format, types, and the walls between rooms
-# make docs       docs/configuration.md, docs/events.md and the bounds in docs/security.md, out of the code
+# make docs       docs/configuration.md, docs/events.md, docs/reasons.md and the bounds in docs/security.md, out of the code
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,6 +35,7 @@ format: .venv/.tests
 docs: .venv/.run
 	$(BIN)/python -m sccache_twisted.config.reference docs
 	$(BIN)/python -m sccache_twisted.logs.reference docs
+	$(BIN)/python -m sccache_twisted.compilers.reference docs
 
 .venv/.run: setup.cfg pyproject.toml .ci/bootstrap
 	@PYTHON=$(PYTHON) .ci/bootstrap

@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_nothing_asked)
     daemon = parser.add_argument_group("the daemon").add_mutually_exclusive_group()
     for flags, function, text in (
-        (("-s", "--show-stats", "--show-adv-stats"), "show_stats", "what was compiled, where, and why not on a worker"),
+        (("-s", "--show-stats"), "show_stats", "what was compiled, where, and why not on a worker"),
+        (("--show-adv-stats",), "show_adv_stats", "the same, with hits and misses by language and compiler"),
         (("-z", "--zero-stats"), "zero_stats", "count from zero again"),
         (("--start-server",), "start_server", "start the daemon, which otherwise starts by itself"),
         (("--stop-server",), "stop_server", "end the daemon"),

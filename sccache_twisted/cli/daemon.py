@@ -82,9 +82,18 @@ def peer_pid(connection: socket.socket) -> int:
 
 def show_stats(arguments: Namespace) -> int:
     """``--show-stats``."""
+    return _show(arguments, advanced=False)
+
+
+def show_adv_stats(arguments: Namespace) -> int:
+    """``--show-adv-stats``: by language and compiler. The JSON is the same, it has both."""
+    return _show(arguments, advanced=True)
+
+
+def _show(arguments: Namespace, *, advanced: bool) -> int:
     with started_daemon() as connection:
         stats = ask(connection, "stats")
-    print(json.dumps(stats) if arguments.stats_format == "json" else stats_text(stats))
+    print(json.dumps(stats) if arguments.stats_format == "json" else stats_text(stats, advanced=advanced))
     return 0
 
 

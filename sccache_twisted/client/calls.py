@@ -84,7 +84,8 @@ class ExecHere:
 class RunHere:
     """The caller runs the compiler in a local slot and says how it went.
 
-    ``remote``: a worker's answer to confirm. ``watch``: who is told how it went, and keeps the result.
+    ``remote``: a worker's answer to confirm. ``watch``: who is told how it went, and keeps the result. ``began``: when
+    it was decided, by the pipeline's clock.
     """
 
     executable: bytes
@@ -92,6 +93,7 @@ class RunHere:
     reason: str
     remote: RemoteRun | None = None
     watch: LocalWatch | None = None
+    began: float = field(default=0.0, eq=False)
 
 
 Decision = Answered | ExecHere | RunHere

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from attrs import evolve, frozen
+from twisted.internet.defer import CancelledError
 from twisted.internet.threads import deferToThreadPool
 
 from sccache_twisted.client.action import Command, command_of, make_action
@@ -135,7 +136,13 @@ class Pipeline:
             self.statistics.not_cached["no_cache"] += 1
         elif call.recache:
             self.statistics.forced_recaches += 1
-        return await self._compile(call, parsed, cwd, places)
+        try:
+            return await self._compile(call, parsed, cwd, places)
+        except CancelledError:
+            raise
+        except Exception:
+            self.statistics.cache_errors.add(parsed)
+            raise
 
     def resolve(self, call: Call) -> tuple[bytes, bytes] | None:
         """The program that a call names, and the name to call it by; None if there is none but ourselves."""
@@ -234,6 +241,7 @@ class Pipeline:
         source = compilation.source
         path = source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source
         label = path.decode("utf-8", "backslashreplace")
+        began = self._reactor.seconds()
         try:
             remote = await dispatcher.dispatch(
                 action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label
@@ -244,9 +252,11 @@ class Pipeline:
         except NoLocalFallback as refused:
             self.statistics.compile_fails += 1
             return Answered(1, b"", f"sccache-twisted: {refused.explained()}\n".encode("utf-8", "surrogateescape"))
-        return await self._judge(case, command, prepared, remote)
+        return await self._judge(case, command, prepared, remote, began)
 
-    async def _judge(self, case: _Case, command: Command, prepared: _Prepared, remote: RemoteRun) -> Decision:
+    async def _judge(
+        self, case: _Case, command: Command, prepared: _Prepared, remote: RemoteRun, began: float
+    ) -> Decision:
         call, compilation, places = case.call, case.compilation, case.places
         result, gathered = remote.result, prepared.gathered
         if result.exit_code != 0:
@@ -259,7 +269,6 @@ class Pipeline:
         files = [
             OutputFile(spelled[file.path], file.data, file.mode) for file in result.outputs if file.path in spelled
         ]
-        began = self._reactor.seconds()
         try:
             current = await self._in_thread(_settle, compilation, places, files, call.umask, gathered)
         except Unwritable as problem:
@@ -280,6 +289,7 @@ class Pipeline:
         When it is cancelled, or its caller has gone and there is nothing to tell, call :meth:`abandoned` instead.
         """
         self.statistics.compilations += 1
+        self.statistics.compiler_write_seconds += self._reactor.seconds() - decision.began
         if local.status != 0:
             self.statistics.compile_fails += 1
         remote = decision.remote
@@ -344,7 +354,9 @@ class Pipeline:
         self._count_local(compilation, local, remote, attempt)
         # Its output is captured, so it sees no terminal either.
         args = coloured(call.argv[1:], compilation, call.stderr_is_tty, call.env)
-        return RunHere(compilation.compiler.executable, (call.argv[0], *args), local.reason, remote, watch)
+        argv = (call.argv[0], *args)
+        began = self._reactor.seconds()
+        return RunHere(compilation.compiler.executable, argv, local.reason, remote, watch, began)
 
     def _count_local(
         self,

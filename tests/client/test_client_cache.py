@@ -434,6 +434,15 @@ async def test_a_broken_store_costs_a_count_and_nothing_else(work: Path, bench: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_call_that_a_defect_ends_is_an_error_of_its_language(work: Path, bench: CountedBench) -> None:
+    """A call that ends neither in a result nor in a reason counts in cache_errors, as sccache counts it."""
+    bench.store.get = lambda _: fail(RuntimeError("a defect"))  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        await compiled(bench, "gcc -Iinc -c a.c -o a.o", work)
+    assert bench.statistics.cache_errors.as_json() == {"counts": {"C/C++": 1}, "adv_counts": {"c [gcc]": 1}}
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_result_is_delivered_before_it_is_stored(work: Path, bench: CountedBench) -> None:
     """A store that hangs holds nobody; stopping waits for what is being stored."""
     bench.store.held = Deferred()
