@@ -161,7 +161,7 @@ TOOLCHAIN_DROPPED = _event(
 )
 BLOB_CORRUPT = _event("blob_corrupt", _warn, "blob {digest} was damaged and is dropped", "digest", ids=SERVER)
 
-# --- the cache's remote stores --------------------------------------------------------------------
+# --- the cache's stores ---------------------------------------------------------------------------
 
 STORE_LEFT_ALONE = _event(
     "store_left_alone",
@@ -170,6 +170,15 @@ STORE_LEFT_ALONE = _event(
     "store",
     "operation",
     "sentence",
+)
+STORE_CALLED = _event(
+    "store_called",
+    _debug,
+    "{store}: {operation} {outcome} after {seconds:.4f} s",
+    "store",
+    "operation",
+    "outcome",
+    "seconds",
 )
 STORE_BACK = _event("store_back", _info, "{store} is back for {operation}", "store", "operation")
 STORE_DENIES = _event(

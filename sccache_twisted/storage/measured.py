@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from sccache_twisted.errors import EntryTooLarge, StorageTimeout
 from sccache_twisted.interfaces import ICacheStore
+from sccache_twisted.logs import EventLog, events
 
 Result = TypeVar("Result")
 
@@ -71,12 +72,13 @@ class LevelFigures:
 
 @implementer(ICacheStore)
 class Measured:
-    """``store``, with every operation's outcome and duration in ``figures``."""
+    """``store``, with every operation's outcome and duration in ``figures``, and in the log of those who debug."""
 
     def __init__(self, store: ICacheStore, figures: LevelFigures, clock: Any) -> None:
         self._store = store
         self._figures = figures
         self._clock = clock
+        self._log = EventLog.of("sccache_twisted.storage", store=figures.name)
 
     def get(self, key: str) -> Deferred[bytes | None]:
         """See ICacheStore."""
@@ -110,7 +112,9 @@ class Measured:
             outcome = "timeout"
             raise
         finally:
-            self._figures.add(operation, outcome, self._clock.seconds() - began)
+            seconds = self._clock.seconds() - began
+            self._figures.add(operation, outcome, seconds)
+            self._log.emit(events.STORE_CALLED, operation=operation, outcome=outcome, seconds=seconds)
         return result
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import pytest_twisted
 from contracts.cache_store import key_of
-from store_servers import RedisServer
+from support.store_servers import RedisServer
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 

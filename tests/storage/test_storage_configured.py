@@ -9,7 +9,7 @@ import sys
 import pytest
 import pytest_twisted
 from contracts.cache_store import key_of
-from store_servers import DavServer, RedisServer
+from support.store_servers import DavServer, RedisServer
 
 from sccache_twisted.config import ClientSettings
 from sccache_twisted.config.load import load

@@ -6,7 +6,7 @@ import botocore.session
 import pytest
 import pytest_twisted
 from contracts.cache_store import key_of
-from store_servers import DavServer, MemcachedServer, RedisServer, S3Server, listen_nonsense
+from support.store_servers import DavServer, MemcachedServer, RedisServer, S3Server, listen_nonsense
 from twisted.internet.task import deferLater
 
 from sccache_twisted.config import ClientSettings

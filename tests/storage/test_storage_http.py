@@ -7,7 +7,7 @@ import shutil
 import pytest
 import pytest_twisted
 from contracts.cache_store import CacheStoreContract, key_of
-from store_servers import DavServer, SelfSigned
+from support.store_servers import DavServer, SelfSigned
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site

@@ -8,7 +8,7 @@ import os
 import pytest
 import pytest_twisted
 from contracts.cache_store import CacheStoreContract, key_of
-from store_servers import MemcachedServer
+from support.store_servers import MemcachedServer
 
 from sccache_twisted.errors import EntryTooLarge, StorageError
 from sccache_twisted.storage.dialing import Server

@@ -9,7 +9,7 @@ import hiredis
 import pytest
 import pytest_twisted
 from contracts.cache_store import CacheStoreContract, key_of
-from store_servers import RedisServer, SelfSigned
+from support.store_servers import RedisServer, SelfSigned
 
 from sccache_twisted.errors import StorageError
 from sccache_twisted.security.contexts import authority_peer

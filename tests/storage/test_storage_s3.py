@@ -9,7 +9,7 @@ import botocore.session
 import pytest
 import pytest_twisted
 from contracts.cache_store import CacheStoreContract, key_of
-from store_servers import S3Server
+from support.store_servers import S3Server
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 

@@ -30,16 +30,21 @@ def _ip(*words: str) -> None:
 
 @frozen
 class Host:
-    """A namespace with one address. The hub is one too, and can't be cut off."""
+    """A namespace with one address. The hub is one too, and can't be cut off.
+
+    ``mounts`` names the mount namespace of a host that has one: what is mounted there is seen there alone.
+    """
 
     name: str
     namespace: str
     address: str
     hub: str
+    mounts: str = ""
 
     def inside(self, *argv: str) -> tuple[str, ...]:
-        """The command that runs ``argv`` on this host; it keeps its pid."""
-        return ("nsenter", f"--net=/run/netns/{self.namespace}", "--", *argv)
+        """The command that runs ``argv`` on this host; it keeps its pid, but with mounts of its own begins in ``/``."""
+        mounts = (f"--mount={self.mounts}",) if self.mounts else ()
+        return ("nsenter", f"--net=/run/netns/{self.namespace}", *mounts, "--", *argv)
 
     def cut(self) -> None:
         """From now on every packet to and from this host is dropped."""
@@ -102,10 +107,12 @@ class Network:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str, *, own_mounts: bool = False) -> Host:
         """The host of this name (at most 15 letters, an interface's bound), made at its first use."""
         if name not in self._hosts:
-            made = Host(name, f"{self._label}-{name}", f"{_PREFIX}.{len(self._hosts) + 10}", self.hub.namespace)
+            address = f"{_PREFIX}.{len(self._hosts) + 10}"
+            mounts = self._mounts() if own_mounts else ""
+            made = Host(name, f"{self._label}-{name}", address, self.hub.namespace, mounts)
             self._namespace(made.namespace, self._ends)
             _ip("-n", made.hub, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", made.namespace)
             _ip("-n", made.namespace, "address", "add", f"{made.address}/32", "dev", "eth0")
@@ -114,6 +121,20 @@ class Network:
             made.mend()
             self._hosts[name] = made
         return self._hosts[name]
+
+    def _mounts(self) -> str:
+        """A mount namespace for as long as the network is there; its name."""
+        # Whatever happens to us, cat ends with its stdin, and the namespace with cat.
+        keeper = self._ends.enter_context(
+            subprocess.Popen(
+                ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec cat"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        )
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == b"\n"
+        return f"/proc/{keeper.pid}/ns/mnt"
 
     @staticmethod
     def _namespace(name: str, ends: contextlib.ExitStack) -> None:

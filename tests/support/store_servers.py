@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -37,11 +38,21 @@ def _drain(reading: int) -> None:
 
 
 class ServerProcess:
-    """A server that says ``ready`` on stdout or stderr when it listens. It may be killed, stopped and started again."""
+    """A server that says ``ready`` on stdout or stderr when it listens. It may be killed, stopped and started again.
 
-    def __init__(self, argv: list[str], ready: bytes, directory: Path, env: dict[str, str] | None = None) -> None:
+    ``inside`` are words before its command: those that enter another host of a farm's.
+    """
+
+    def __init__(
+        self,
+        argv: list[str],
+        ready: bytes,
+        directory: Path,
+        env: dict[str, str] | None = None,
+        inside: Sequence[str] = (),
+    ) -> None:
         # A test run that is killed leaves no server behind.
-        self._argv = ["setpriv", "--pdeathsig", "KILL", *argv]
+        self._argv = ["setpriv", "--pdeathsig", "KILL", *inside, *argv]
         self._ready = ready
         self._directory = directory
         self._env = {**os.environ, **(env or {})}
@@ -92,16 +103,24 @@ class ServerProcess:
 
 
 class RedisServer(ServerProcess):
-    """redis-server, by default without password and TLS."""
+    """redis-server, by default without password and TLS, and for this machine alone."""
 
-    def __init__(self, directory: Path, *options: str, tls: SelfSigned | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        tls: SelfSigned | None = None,
+        port: int = 0,
+        bind: str = "127.0.0.1",
+        inside: Sequence[str] = (),
+    ) -> None:
         self.port = port or free_port()
         ports = ["--port", str(self.port)]
         if tls is not None:
             ports = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
             ports += ["--tls-cert-file", str(tls.certificate), "--tls-key-file", str(tls.key)]
-        argv = ["redis-server", *ports, "--bind", "127.0.0.1", "--save", "", "--dir", str(directory), *options]
-        super().__init__(argv, b"Ready to accept connections", directory)
+        argv = ["redis-server", *ports, "--bind", bind, "--save", "", "--dir", str(directory), *options]
+        super().__init__(argv, b"Ready to accept connections", directory, inside=inside)
 
 
 class MemcachedServer(ServerProcess):
@@ -158,10 +177,10 @@ server.main(sys.argv[1:])
 class S3Server(ServerProcess):
     """moto's S3, which believes every signature until it is told otherwise."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, bind: str = "127.0.0.1", inside: Sequence[str] = ()) -> None:
         self.port = free_port()
-        argv = [sys.executable, "-u", "-c", _ONE_AT_A_TIME, "-H", "127.0.0.1", "-p", str(self.port)]
-        super().__init__(argv, b"Running on", directory)
+        argv = [sys.executable, "-u", "-c", _ONE_AT_A_TIME, "-H", bind, "-p", str(self.port)]
+        super().__init__(argv, b"Running on", directory, inside=inside)
 
 
 class SelfSigned:
