@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from sccache_twisted.compilers.common_options import COMMON, EITHER, JOINED, SEPARATE, UNSUPPORTED
-from sccache_twisted.compilers.options import Effect, OptionTable, rows
+from sccache_twisted.compilers.options import Arity, Effect, OptionTable, rows
 
 CLANG = OptionTable(
     (
         *COMMON,
         *rows("--", effect=Effect.END_OF_OPTIONS),
         *rows("-R --entry", JOINED, Effect.LINKER),
+        *rows("-V", EITHER, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("--debug=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-help --help-hidden -cc1 -cc1as -cc1gen-reproducer", effect=Effect.NOT_COMPILATION, detail="query"),
         *rows("--autocomplete=", JOINED, Effect.NOT_COMPILATION, "query"),
         *rows("-ccc-print-phases -ccc-print-bindings", effect=Effect.NOT_COMPILATION, detail="query"),
@@ -17,13 +19,28 @@ CLANG = OptionTable(
             "--precompile -emit-ast --analyze -emit-interface-stubs", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED
         ),
         *rows("-rewrite-objc -rewrite-legacy-objc -verify-pch", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+        *rows(
+            "-emit-merged-ifs -module-file-info -extract-api -emit-cir", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED
+        ),
+        *rows("-frewrite-includes -save-stats --save-stats", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+        *rows("-save-stats= --save-stats=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-ObjC -ObjC++", effect=Effect.NOT_CACHEABLE, detail="unsupported_source_language"),
         *rows("-emit-llvm", effect=Effect.BITCODE, listing=False),
+        # The object is made of bitcode by a step of its own, which knows nothing of files beside it.
+        *rows("-fembed-bitcode -fembed-bitcode=all -fembed-bitcode=bitcode", effect=Effect.LTO),
         *rows("-gsplit-dwarf=", JOINED, Effect.SPLIT_DWARF, listing=False),
         *rows("-serialize-diagnostics --serialize-diagnostics", SEPARATE, Effect.DIAGNOSTICS, listing=False),
         *rows("-Xclang", SEPARATE, Effect.FRONTEND_ARGUMENT),
         *rows("-Xclang=", JOINED, Effect.FRONTEND_ARGUMENT),
         *rows("-mllvm -mthread-model -meabi -target -G -Xanalyzer -Xcuda-ptxas -Xcuda-fatbinary", SEPARATE),
         *rows("-Xopenmp-target -mmlir -fmodules-user-build-path", SEPARATE),
+        *rows("-fdebug-compilation-dir -ftrapv-handler -fnew-alignment -imultilib --mhwdiv", SEPARATE),
+        *rows("--system-header-prefix --no-system-header-prefix -fmodule-implementation-of", SEPARATE),
+        *rows("-object-file-name --bootclasspath --CLASSPATH --classpath --dyld-prefix --encoding", SEPARATE),
+        *rows("--extdirs --output-class-directory --resource", SEPARATE),
+        *rows("--output-class-directory= -object-file-name=", JOINED),
+        *rows("-fxray-instruction-threshold -fxray-instruction-threshold= -fxray-modes=", EITHER),
+        *rows("-fxray-instrumentation-bundle= -interface-stub-version=", EITHER),
         *rows("-Xopenmp-target=", SEPARATE),
         *rows("-resource-dir", SEPARATE, Effect.LOCAL, "toolchain_option"),
         *rows("-resource-dir=", JOINED, Effect.LOCAL, "toolchain_option"),
@@ -32,7 +49,7 @@ CLANG = OptionTable(
         *rows("-cxx-isystem -c-isystem", EITHER, Effect.DIRECTORY),
         *rows("-isystem-after -stdlib++-isystem -internal-isystem", EITHER, Effect.DIRECTORY),
         *rows("-iwithsysroot -iframeworkwithsysroot", EITHER, Effect.SYSROOT_DIRECTORY),
-        *rows("-include-pch", SEPARATE, Effect.LOCAL, "precompiled_header_use"),
+        *rows("-include-pch", SEPARATE, Effect.LOCAL, "pch"),
         *rows("--config", SEPARATE, Effect.SEARCHED_INPUT),
         *rows("--config=", JOINED, Effect.SEARCHED_INPUT),
         *rows("--config-system-dir= --config-user-dir=", JOINED, Effect.LOCAL, "toolchain_option"),
@@ -40,7 +57,10 @@ CLANG = OptionTable(
         *rows("-working-directory", EITHER, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-working-directory=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-arch -Xarch_host -Xarch_device", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
-        *rows("-Xarch_", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-Xarch_", Arity.JOINED_AND_SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows(
+            "-fopenmp-targets= --offload-arch= --offload= --offload-targets=", JOINED, Effect.LOCAL, "toolchain_option"
+        ),
         # Names of files to write.
         *rows("-MJ", EITHER, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-gen-cdb-fragment-path -dependency-file -dependency-dot", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
@@ -56,6 +76,7 @@ CLANG = OptionTable(
         *rows("-gen-reproducer -ftime-trace -fproc-stat-report", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
         *rows("-ftime-trace= -fproc-stat-report= -ftime-report=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-fsave-optimization-record= -foptimization-record-file=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-fthin-link-bitcode=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-fcrash-diagnostics-dir= -foptimization-record-passes= -ftime-trace-granularity=", JOINED),
         *rows("-objcmt-migrate-all", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
         *rows(
@@ -64,7 +85,11 @@ CLANG = OptionTable(
             Effect.NOT_CACHEABLE,
             "modules",
         ),
-        *rows("-fmodule-output -fimplicit-module-maps -gmodules", effect=Effect.NOT_CACHEABLE, detail="modules"),
+        *rows(
+            "-fmodule-output -fimplicit-module-maps -fmodule-maps -gmodules",
+            effect=Effect.NOT_CACHEABLE,
+            detail="modules",
+        ),
         *rows("-fpass-plugin=", JOINED, Effect.LOCAL, "compiler_plugin"),
         # Files that are read and that no depfile lists.
         *rows("-fprofile-instr-use", effect=Effect.PROFILE),
@@ -75,29 +100,63 @@ CLANG = OptionTable(
             Effect.HIDDEN_INPUT,
         ),
         *rows(
-            "-fsanitize-ignorelist= -fsanitize-blacklist= -fsanitize-system-ignorelist=", JOINED, Effect.HIDDEN_INPUT
-        ),
-        *rows("-fsanitize-coverage-allowlist= -fsanitize-coverage-ignorelist=", JOINED, Effect.HIDDEN_INPUT),
-        *rows("-fsanitize-coverage-whitelist= -fsanitize-coverage-blacklist=", JOINED, Effect.HIDDEN_INPUT),
-        *rows("-fxray-always-instrument= -fxray-never-instrument= -fxray-attr-list=", JOINED, Effect.HIDDEN_INPUT),
-        *rows(
-            "-fthinlto-index= --warning-suppression-mappings= -frandomize-layout-seed-file=",
+            "-fsanitize-ignorelist= -fsanitize-blacklist= -fsanitize-system-ignorelist= -fsanitize-system-blacklist=",
             JOINED,
             Effect.HIDDEN_INPUT,
         ),
+        *rows("-fsanitize-coverage-allowlist= -fsanitize-coverage-ignorelist=", JOINED, Effect.HIDDEN_INPUT),
+        *rows("-fsanitize-coverage-whitelist= -fsanitize-coverage-blacklist=", JOINED, Effect.HIDDEN_INPUT),
+        *rows("-fxray-always-instrument= -fxray-never-instrument= -fxray-attr-list=", EITHER, Effect.HIDDEN_INPUT),
+        *rows(
+            "-fthinlto-index= --warning-suppression-mappings= -frandomize-layout-seed-file= -frewrite-map-file=",
+            JOINED,
+            Effect.HIDDEN_INPUT,
+        ),
+        *rows("-fbuild-session-file= -fembed-offload-object=", JOINED, Effect.HIDDEN_INPUT),
+        *rows("-specs --specs", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        *rows("-specs= --specs=", JOINED, Effect.LINKER),
         *rows(
             "-framework -weak_framework -install_name -current_version -compatibility_version", SEPARATE, Effect.LINKER
         ),
         *rows("-undefined -bundle_loader -exported_symbols_list -unexported_symbols_list", SEPARATE, Effect.LINKER),
         *rows("-filelist -force_load -multiply_defined -read_only_relocs -umbrella -rpath", SEPARATE, Effect.LINKER),
-    )
+        *rows("-allowable_client -arch_only -dylib_file -image_base -init -lazy_framework", SEPARATE, Effect.LINKER),
+        *rows(
+            "-lazy_library -multiply_defined_unused -seg_addr_table -seg_addr_table_filename", SEPARATE, Effect.LINKER
+        ),
+        *rows("-segs_read_only_addr -segs_read_write_addr -weak_library -Zlinker-input", SEPARATE, Effect.LINKER),
+        *rows("-weak_reference_mismatches", SEPARATE, Effect.LINKER),
+        *rows("-client_name -dylinker_install_name -pagezero_size -seg1addr", EITHER, Effect.LINKER),
+        *rows("-sub_library -sub_umbrella", EITHER, Effect.LINKER),
+        *rows("-segaddr -sectobjectsymbols", SEPARATE, Effect.LINKER, values=2),
+        *rows("-sectalign -sectcreate -sectorder -segcreate -segprot", SEPARATE, Effect.LINKER, values=3),
+    ),
+    ((b"--warn-", b"-W"), (b"--optimize=", b"-O"), (b"--std=", b"-std=")),
 )
 
 FRONTEND_FLAGS = (b"-f", b"-W", b"-D", b"-U", b"-I", b"-O", b"-std=", b"-disable-", b"-no-", b"-m", b"-enable-")
 """What ``-Xclang`` arguments may begin with: they choose code and warnings and name no file."""
 
-FRONTEND_WRITERS = (b"-fdump-", b"-fmodule", b"-fprofile", b"-fcoverage", b"-fthinlto", b"-main-file-name")
-"""Of these, the ones that may name a file after all."""
+FRONTEND_NAMES = (
+    b"-main-",
+    b"binary",
+    b"bitcode",
+    b"coverage",
+    b"dump",
+    b"export",
+    b"file",
+    b"fixit",
+    b"layout",
+    b"migrate",
+    b"module",
+    b"path",
+    b"profile",
+    b"thinlto",
+)
+"""Parts of those that name a file after all."""
+
+FRONTEND_EFFECTS = frozenset((Effect.KEY, Effect.DIRECTORY, Effect.DEBUG, Effect.MACHINE))
+"""What an ``-Xclang`` argument may do as an option of the driver's."""
 
 FRONTEND_WITH_VALUE = frozenset(
     (

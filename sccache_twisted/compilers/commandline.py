@@ -51,12 +51,13 @@ def _read_options(facts: Facts, args: Sequence[bytes]) -> list[bytes]:
         effect = option.effect
         words: tuple[bytes, ...] = (argument,)
         if value is None and option.arity is not Arity.FLAG:
-            if position == count:
+            following = position + option.values
+            if following > count:
                 facts.refuse("bad_compiler_arguments", argument)
                 break
             value = args[position]
-            position += 1
-            words = (argument, value)
+            words = (argument, *args[position:following])
+            position = following
         if effect is Effect.PREPROCESSOR_PASS:
             if not passed.preprocessor_pass(facts, value or b""):
                 continue

@@ -26,6 +26,7 @@ _MODES = (
         detail="query",
     ),
     *rows("-print- --print- --help=", JOINED, Effect.NOT_COMPILATION, "query"),
+    *rows("-mcpu=? -mtune=? -mcpu=help -mtune=help", effect=Effect.NOT_COMPILATION, detail="query"),
     *rows("-fsyntax-only", effect=Effect.NOT_COMPILATION, detail="syntax_only"),
     *rows("-v --verbose", effect=Effect.NOT_CACHEABLE, detail="verbose"),
 )
@@ -69,11 +70,13 @@ _PREPROCESSOR = (
     *rows("-MP", effect=Effect.DEPENDENCY_DETAIL, listing=False),
     *rows("-Wp,", JOINED, Effect.PREPROCESSOR_PASS),
     *rows("-Xpreprocessor", SEPARATE, Effect.PREPROCESSOR_ARGUMENT),
-    *rows("-fpreprocessed -fdirectives-only -traditional-cpp", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+    *rows("-fpreprocessed -fdirectives-only", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+    *rows("-traditional --traditional -traditional-cpp", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+    *rows("--traditional-cpp --print-missing-file-dependencies", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
 )
 
 _WARNINGS = (
-    *rows("-Werror", listing=False),
+    *rows("-Werror -Werror-implicit-function-declaration", listing=False),
     *rows("-Werror=", JOINED, listing=False),
 )
 
@@ -84,18 +87,23 @@ _ASSEMBLER = (
 )
 
 _LINKER = (
-    *rows("-L -l -u -z -T -e -h -R", EITHER, Effect.LINKER),
+    *rows("-L -l -u -z -T -e", EITHER, Effect.LINKER),
     *rows("-Xlinker --for-linker --library-path --library-directory", SEPARATE, Effect.LINKER),
     *rows("--force-link --entry", SEPARATE, Effect.LINKER),
     *rows("-Tbss -Tdata -Ttext", EITHER, Effect.LINKER),
-    *rows("-Wl, -fuse-ld= --library-path= --library-directory= --force-link= --entry=", JOINED, Effect.LINKER),
+    *rows(
+        "-Wl, -fuse-ld= --for-linker= --library-path= --library-directory= --force-link= --entry=",
+        JOINED,
+        Effect.LINKER,
+    ),
 )
 
 _CODE = (
     *rows("-march= -mtune= -mcpu=", JOINED, Effect.MACHINE),
-    *rows("--param", SEPARATE),
+    *rows("--param --std --stdlib --rtlib", SEPARATE),
     *rows("--param=", JOINED),
     *rows("-g", JOINED, Effect.DEBUG),
+    *rows("--debug", effect=Effect.DEBUG),
     *rows("-gsplit-dwarf", effect=Effect.SPLIT_DWARF, detail="split", listing=False),
     *rows("-gno-split-dwarf", effect=Effect.SPLIT_DWARF, detail="no", listing=False),
     *rows("-gtoggle", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
@@ -117,6 +125,7 @@ _CODE = (
     *rows("-fmodules -fmodules-ts -fcxx-modules", effect=Effect.NOT_CACHEABLE, detail="modules"),
     *rows("-fmodule-header -fmodule-only", effect=Effect.NOT_CACHEABLE, detail="modules"),
     *rows("-fmodule-file= -fmodule-mapper= -fmodule-header=", JOINED, Effect.NOT_CACHEABLE, "modules"),
+    *rows("-fdeps-file= -fdeps-format= -fdeps-target=", JOINED, Effect.NOT_CACHEABLE, "modules"),
     # These have a value and "file" or "record" in their name, and write nothing.
     *rows("-ffile-prefix-map= -finstrument-functions-exclude-file-list= -fprofile-exclude-files=", JOINED),
     *rows("-fprofile-filter-files= -femit-struct-debug-detailed=", JOINED),

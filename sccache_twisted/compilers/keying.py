@@ -20,6 +20,7 @@ _TELLING = (
     b"compilation-dir",
     b"coverage",
     b"debug",
+    b"diagnostics-format",
     b"dump",
     b"embed",
     b"file-prefix",
@@ -95,7 +96,7 @@ def keyed_args(compilation: Compilation, args: Sequence[bytes]) -> tuple[bytes, 
             kept.append(argument)
             continue
         option, value = classify(argument)
-        separate = value is None and option.arity is not Arity.FLAG
+        separate = option.values if value is None and option.arity is not Arity.FLAG else 0
         if option.effect in nameless:
             kept.append(option.spelling)
         else:

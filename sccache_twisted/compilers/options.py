@@ -1,13 +1,14 @@
 """How one option is written and what it does to a compilation.
 
 A table is built once for each family and only ever looked up: an exact spelling, else the part up to
-and including ``=``, else the longest joined spelling among the few that begin with the same two bytes.
-It knows nothing of any particular option, nor of the order in which they come.
+and including ``=``, else the longest joined spelling among the few that begin with the same two bytes,
+else the short option that a long form stands for. It knows nothing of any particular option, nor of the
+order in which they come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
 
@@ -24,6 +25,7 @@ class Arity(Enum):
     JOINED = "joined"
     SEPARATE = "separate"
     JOINED_OR_SEPARATE = "joined or separate"
+    JOINED_AND_SEPARATE = "a part of its name is joined, its value follows"
 
 
 class Effect(Enum):
@@ -76,7 +78,8 @@ class Option:
     """One row: a spelling, where its value stands, what it does.
 
     ``detail`` is the word for a refusal or a local compilation, or a word that tells rows of one effect
-    apart. ``listing``: whether the run that lists dependencies gets it too.
+    apart. ``listing``: whether the run that lists dependencies gets it too. ``values``: how many arguments
+    behind it are its own, where its value is separate.
     """
 
     spelling: bytes
@@ -84,6 +87,7 @@ class Option:
     effect: Effect = Effect.KEY
     detail: str = ""
     listing: bool = True
+    values: int = 1
 
 
 def rows(
@@ -93,9 +97,10 @@ def rows(
     detail: str = "",
     *,
     listing: bool = True,
+    values: int = 1,
 ) -> tuple[Option, ...]:
     """Rows that differ in their spelling only, from spellings with blanks between."""
-    return tuple(Option(word.encode(), arity, effect, detail, listing) for word in spellings.split())
+    return tuple(Option(word.encode(), arity, effect, detail, listing, values) for word in spellings.split())
 
 
 UNKNOWN = Option(b"-")
@@ -108,19 +113,23 @@ _WRITING = (b"dump", b"output", b"record", b"report", b"save", b"log", b"trace-"
 
 
 class OptionTable:
-    """All the options of one compiler family. A later row of the same spelling replaces an earlier one."""
+    """All the options of one compiler family. A later row of the same spelling replaces an earlier one.
 
-    def __init__(self, options: Iterable[Option]) -> None:
+    ``long_forms``: beginnings of options that stand for others, each with what it stands for, the longest first.
+    """
+
+    def __init__(self, options: Iterable[Option], long_forms: Sequence[tuple[bytes, bytes]] = ()) -> None:
         exact: dict[bytes, Option] = {}
         equals: dict[bytes, Option] = {}
         joined: dict[bytes, dict[bytes, Option]] = {}
         for option in options:
             exact[option.spelling] = option
-            if option.arity in {Arity.JOINED, Arity.JOINED_OR_SEPARATE}:
+            if option.arity not in {Arity.FLAG, Arity.SEPARATE}:
                 if option.spelling.endswith(b"="):
                     equals[option.spelling] = option
                 else:
                     joined.setdefault(option.spelling[:2], {})[option.spelling] = option
+        self._long_forms = tuple(long_forms)
         self._exact = exact
         self._equals = equals
         self._joined = {
@@ -145,7 +154,12 @@ class OptionTable:
                 return option, value
         for option in self._joined.get(argument[:2], ()):
             if argument.startswith(option.spelling):
+                if option.arity is Arity.JOINED_AND_SEPARATE:
+                    return option, None
                 return option, argument[len(option.spelling) :]
+        for beginning, short in self._long_forms:
+            if argument.startswith(beginning):
+                return self._classify(short + argument[len(beginning) :])
         if sign and value and name.startswith((b"-f", b"--")) and any(word in name for word in _WRITING):
             return UNKNOWN_WRITER, None
         return UNKNOWN, None

@@ -7,10 +7,12 @@ the programs behind the driver write files under many names.
 from __future__ import annotations
 
 from sccache_twisted.compilers.clang_options import (
+    CLANG,
+    FRONTEND_EFFECTS,
     FRONTEND_FLAGS,
     FRONTEND_INCLUDES,
+    FRONTEND_NAMES,
     FRONTEND_WITH_VALUE,
-    FRONTEND_WRITERS,
 )
 from sccache_twisted.compilers.facts import Facts
 from sccache_twisted.model import CompilerFamily
@@ -79,10 +81,17 @@ def frontend_argument(facts: Facts, value: bytes) -> None:
         facts.stays("compiler_plugin")
     elif value == b"-include-pch":
         facts.frontend_awaits = value
-        facts.stays("precompiled_header_use")
+        facts.stays("pch")
     elif value == b"-emit-pch":
         facts.refuse("precompiled_header", b"-Xclang " + value)
     elif value == b"-fno-pch-timestamp":
         pass
-    elif not value.startswith(FRONTEND_FLAGS) or value.startswith(FRONTEND_WRITERS):
+    elif not _is_harmless(value):
         facts.refuse(_UNSUPPORTED, b"-Xclang " + value)
+
+
+def _is_harmless(value: bytes) -> bool:
+    """Whether an argument for clang's compiler proper chooses code or warnings and touches no file."""
+    if not value.startswith(FRONTEND_FLAGS) or CLANG.classify(value)[0].effect not in FRONTEND_EFFECTS:
+        return False
+    return value.startswith((b"-W", b"-D", b"-U", b"-I")) or not any(name in value for name in FRONTEND_NAMES)

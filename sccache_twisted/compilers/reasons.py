@@ -72,7 +72,7 @@ _LOCAL = {
     "no_toolchain": "The compiler could not be packaged.",
     "no_workers": "The scheduler knows no living worker that can run this toolchain.",
     "not_configured": "No scheduler is configured.",
-    "precompiled_header_use": "clang checks a precompiled header against files that no list names.",
+    "pch": "clang checks a precompiled header against files that no list names.",
     "preprocessor_error": "The run that lists dependencies failed, so the compiler itself shows why.",
     "retry_limit": "The job failed on workers as often as it may.",
     "time_macros": "The source uses __DATE__, __TIME__ or __TIMESTAMP__, and SOURCE_DATE_EPOCH is not set.",

@@ -14,13 +14,22 @@ from sccache_twisted.model import Compilation, Compiler, CompilerFamily, ParsedC
 ENV = {b"PATH": os.environb[b"PATH"], b"LC_ALL": b"C.UTF-8"}
 
 
+def family_of(name: str) -> CompilerFamily:
+    """The family that a compiler's name stands for."""
+    return CompilerFamily.CLANG if "clang" in name else CompilerFamily.GCC
+
+
 def compiler(name: str) -> Compiler:
     """The installed compiler of this name."""
     found = shutil.which(name)
     assert found is not None, f"{name} is not installed"
-    family = CompilerFamily.CLANG if "clang" in name else CompilerFamily.GCC
     return Compiler(
-        os.fsencode(found), name.encode(), family, "", os.uname().machine, cplusplus=name.endswith(("++", "++-12"))
+        os.fsencode(found),
+        name.encode(),
+        family_of(name),
+        "",
+        os.uname().machine,
+        cplusplus=name.endswith(("++", "++-12")),
     )
 
 

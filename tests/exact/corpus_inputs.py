@@ -167,7 +167,7 @@ INPUTS = (
             "{cc} -g -O2 -x c-header p.h -o p.h.gch/o2",
             "echo '#define V 8' > p.h",
         ),
-        stays="precompiled_header_use",
+        stays="pch",
     ),
     Project(
         "clangs-precompiled-header",
@@ -175,7 +175,7 @@ INPUTS = (
         "{cc} -include-pch p.pch -c a.c -o a.o",
         by=CLANG,
         prepared=("{cc} -x c-header p.h -o p.pch",),
-        stays="precompiled_header_use",
+        stays="pch",
     ),
     Project(
         "clangs-precompiled-header-in-passing",
@@ -183,7 +183,7 @@ INPUTS = (
         "{cc} -include p.h -c a.c -o a.o",
         by=CLANG,
         prepared=("{cc} -x c-header p.h -o p.h.pch",),
-        stays="precompiled_header_use",
+        stays="pch",
     ),
     Project(
         "making-a-precompiled-header",

@@ -22,7 +22,7 @@ from sccache_twisted.model import CompilerFamily
 
 _FRAMEWORKS = (b"-F", b"-iframework")
 _GCH = b".gch"
-_UNCERTAIN_GCH = "precompiled_header_use"
+_UNCERTAIN_GCH = "pch"
 
 
 @frozen

@@ -194,7 +194,7 @@ class _Gathering:
         absolute = self._absolute(path)
         place = self._walk.directory(absolute.rstrip(b"/") or b"/")
         if path.endswith(_PRECOMPILED) and (place is not None or (not self._is_gcc and os.path.isfile(absolute))):
-            raise _Unfit("precompiled_header_use", f"{_show(path)} may be used, and what it was made of is not known.")
+            raise _Unfit("pch", f"{_show(path)} may be used, and what it was made of is not known.")
         if place is not None:
             self._walk.must_exist(place)
             self._vague = self._vague or path.endswith(_PRECOMPILED)
