@@ -291,6 +291,34 @@ class ICacheStore(Interface):
 
 
 @frozen
+class Survey:
+    """What a store holds. Times are of last uses, in nanoseconds; None where there is no entry, or no time is kept."""
+
+    entries: int = 0
+    size: int = 0
+    oldest_ns: int | None = None
+    newest_ns: int | None = None
+
+
+@frozen
+class Removed:
+    """What was removed of a store: entries, and the bytes that they took."""
+
+    entries: int = 0
+    size: int = 0
+
+
+class IKeptHere(Interface):
+    """A store that is this machine's own, so that it may be counted and emptied. Deferreds fail with StorageError."""
+
+    def survey() -> Deferred[Survey]:
+        """Look at every entry."""
+
+    def evict(before_ns: int | None) -> Deferred[Removed]:
+        """Remove entries that were last used before then, or all; fails where no times are kept and one is given."""
+
+
+@frozen
 class Finished:
     """An ended process. ``status`` is the shell's: 128+n for signal n."""
 

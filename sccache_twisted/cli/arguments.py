@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from sccache_twisted import __version__
 
+_UNITS = {"w": 7 * 86400.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+
 Run = Callable[[argparse.Namespace], int]
 
 _DESCRIPTION = """\
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write what a worker would be sent for the compiler EXE to OUT, a .tar.zst",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    _cache(commands)
     _cluster(commands)
     _invitations(commands)
     doctor = commands.add_parser("doctor", help="tell what is missing on this machine, and what to do")
@@ -97,6 +100,25 @@ class _Package(argparse.Action):
 
 def _nothing_asked(_arguments: argparse.Namespace) -> int:
     return _parser().error("nothing to do")
+
+
+def _cache(commands: Any) -> None:
+    cache = commands.add_parser("cache", help="how much is stored, and removing what is old or all of it")
+    verbs = cache.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, text in (
+        ("size", "entries, bytes, limit and last uses of each level of the cache"),
+        ("clear", "remove everything that is stored on this machine; shared stores stay as they are"),
+        ("evict", "remove what was not used for some time from this machine's disk"),
+    ):
+        verb = verbs.add_parser(name, help=text, description=text)
+        verb.add_argument("--format", choices=("text", "json"), default="text", help="how to answer (default: text)")
+        if name != "size":
+            verb.add_argument("--level", metavar="NAME", default="", help="only this level, disk or memory")
+        if name == "evict":
+            verb.add_argument(
+                "--older-than", type=_age, required=True, metavar="AGE", help="such as 30d; w, d, h, m and s count"
+            )
+        verb.set_defaults(run=_lazily("cache", name))
 
 
 def _cluster(commands: Any) -> None:
@@ -189,6 +211,13 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
     return int(text)
+
+
+def _age(text: str) -> float:
+    count, unit = text[:-1], text[-1:]
+    if not count.isascii() or not count.isdigit() or unit not in _UNITS or len(count) > 6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age: write a whole number and w, d, h, m or s, as in 30d")
+    return int(count) * _UNITS[unit]
 
 
 def _seconds(text: str) -> float:

@@ -54,10 +54,10 @@ def started_daemon() -> socket.socket:
     return socket.socket(fileno=found.detach())
 
 
-def ask(connection: socket.socket, name: str, *args: str) -> Any:
+def ask(connection: socket.socket, name: str, *args: str, seconds: float = ANSWER_SECONDS) -> Any:
     """The daemon's answer to a query, out of its JSON; raises ConnectionFailed, or UserError with its own sentence."""
     decoder = FrameDecoder(MAX_FRAME)
-    connection.settimeout(ANSWER_SECONDS)
+    connection.settimeout(seconds)
     try:
         connection.sendall(encode(Query(name, args)))
         while data := connection.recv(1 << 16):
@@ -68,7 +68,7 @@ def ask(connection: socket.socket, name: str, *args: str) -> Any:
                 if isinstance(message, Refused):
                     raise UserError(message.sentence)
     except TimeoutError:
-        raise ConnectionFailed(f"The daemon did not answer for {ANSWER_SECONDS:.0f} s.") from None
+        raise ConnectionFailed(f"The daemon did not answer for {seconds:.0f} s.") from None
     except OSError as error:
         raise ConnectionFailed(f"The daemon was lost: {error.strerror}.") from None
     raise ConnectionFailed("The daemon hung up before it answered.")

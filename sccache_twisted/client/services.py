@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from sccache_twisted.client.cache import CompileCache
 from sccache_twisted.client.cache.stored import open_stored
+from sccache_twisted.client.cache.upkeep import Upkeep
 from sccache_twisted.client.daemon import Daemon
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.dispatcher import Dispatcher
@@ -124,6 +125,11 @@ class ClientService(service.MultiService):
         """The statistics, with what the cache's store tells of itself."""
         return self.statistics.as_json(await self._stored.figures())
 
+    @property
+    def upkeep(self) -> Upkeep:
+        """Counting and removing what the cache stores."""
+        return self._stored.upkeep
+
     async def distribution(self) -> dict[str, Any]:
         """How it stands with the schedulers, in sccache's shape; waits for a link that is being made."""
         if self.links is None:
@@ -184,6 +190,8 @@ class DaemonService(service.MultiService):
                 "stats": lambda _: Deferred.fromCoroutine(self.client.figures()),
                 "zero-stats": self._zero_statistics,
                 "dist-status": lambda _: Deferred.fromCoroutine(self.client.distribution()),
+                "cache-size": lambda _: Deferred.fromCoroutine(self.client.upkeep.size()),
+                "cache-remove": self._remove,
             },
             end,
             idle_seconds=settings.idle_seconds,
@@ -191,6 +199,11 @@ class DaemonService(service.MultiService):
         )
         self.client.setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted has no types here
         self.daemon.setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted has no types here
+
+    def _remove(self, args: tuple[str, ...]) -> Deferred[dict[str, Any]]:
+        """Arguments: the level, or nothing for all that are this machine's; the time in nanoseconds, or nothing."""
+        level, before = args
+        return Deferred.fromCoroutine(self.client.upkeep.remove(level, int(before) if before else None))
 
     def _zero_statistics(self, _: tuple[str, ...]) -> Deferred[dict[str, Any]]:
         self.client.zero_statistics()

@@ -48,7 +48,7 @@ __attribute__((section(".note.sccache_twisted"), used, aligned(4))) static const
 } note = {sizeof MARK, 0, 1, MARK};
 
 static const char *const myself[] = {"sccache-twisted", "sccache", NULL};
-static const char *const subcommands[] = {"cluster", "doctor", "drain", "invite", "jobs", "join", "token", "trace", NULL};
+static const char *const subcommands[] = {"cache", "cluster", "doctor", "drain", "invite", "jobs", "join", "token", "trace", "why", NULL};
 static const char *const wrappers[] = {"ccache", "colorgcc", "distcc", "icecc", "icerun", "sccache", NULL};
 
 extern char **environ;

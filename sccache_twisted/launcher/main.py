@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 MYSELF = {b"sccache-twisted", b"sccache-twisted-python", b"sccache"}
-SUBCOMMANDS = {b"cluster", b"doctor", b"drain", b"invite", b"jobs", b"join", b"token", b"trace"}
+SUBCOMMANDS = {b"cache", b"cluster", b"doctor", b"drain", b"invite", b"jobs", b"join", b"token", b"trace", b"why"}
 GUARD = b"_SCCACHE_TWISTED_RUNNING"
 MARK = b"sccache-twisted launcher"
 WRAPPERS = {b"ccache", b"colorgcc", b"distcc", b"icecc", b"icerun", b"sccache"}

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from sccache_twisted.config.remote_stores import StoreSettings
 from sccache_twisted.errors import ConfigError
-from sccache_twisted.interfaces import ICacheStore
+from sccache_twisted.interfaces import ICacheStore, IKeptHere
 from sccache_twisted.policy.backoff import Backoff
 from sccache_twisted.policy.breaker import BreakerRules
 from sccache_twisted.security.contexts import authority_peer
@@ -89,7 +89,8 @@ def open_store(
 
     def local(name: str, store: ICacheStore, location: str, mode: str) -> Level:
         figures = LevelFigures(name, location)
-        return _level(Measured(store, figures, reactor), figures, mode)
+        kept = store if IKeptHere.providedBy(store) else None
+        return _level(Measured(store, figures, reactor), figures, mode, kept)
 
     def remote(opened: Opened) -> Level:
         figures = LevelFigures(opened.name, opened.location)
@@ -113,8 +114,8 @@ def open_store(
     return Levels(levels, WriteErrors(settings.write_error_policy))
 
 
-def _level(store: ICacheStore, figures: LevelFigures, mode: str) -> Level:
-    return Level(store, figures, readable=mode != "WRITE_ONLY", writable=mode != "READ_ONLY")
+def _level(store: ICacheStore, figures: LevelFigures, mode: str, kept: IKeptHere | None = None) -> Level:
+    return Level(store, figures, readable=mode != "WRITE_ONLY", writable=mode != "READ_ONLY", kept=kept)
 
 
 def _is_configured(settings: StoreSettings, name: str) -> bool:

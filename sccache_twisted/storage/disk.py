@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
 from sccache_twisted.hashing.digests import read_open_file
-from sccache_twisted.interfaces import ICacheStore
+from sccache_twisted.interfaces import ICacheStore, IKeptHere, Removed, Survey
 from sccache_twisted.storage.disk_files import DiskDirectory
 
 _T = TypeVar("_T")
@@ -24,7 +24,7 @@ _INLINE = 256 << 10
 """Entries up to this size are read at once: a thread would cost more than the read."""
 
 
-@implementer(ICacheStore)
+@implementer(ICacheStore, IKeptHere)
 class DiskStore:
     """A :class:`DiskDirectory` for the reactor: small entries are read at once, everything else is done in threads."""
 
@@ -65,6 +65,14 @@ class DiskStore:
     def delete(self, key: str) -> Deferred[None]:
         """See ICacheStore."""
         return self._in_thread(self._files.delete, key)
+
+    def survey(self) -> Deferred[Survey]:
+        """See IKeptHere."""
+        return self._in_thread(self._files.survey)
+
+    def evict(self, before_ns: int | None) -> Deferred[Removed]:
+        """See IKeptHere."""
+        return self._in_thread(self._files.evict, before_ns)
 
     def close(self) -> Deferred[None]:
         """See ICacheStore; waits for what is being written."""

@@ -7,7 +7,7 @@ that of its last use; when room is needed, the longest unused go first.
 How much the directory holds is known without looking through it: ``size`` has a number that is never too small. Under
 its lock a writer adds first and claims the space in its draft then, and whoever removes something subtracts last: who
 is killed in between leaves too large a number, which the next cleaning corrects, since it counts. One process cleans
-at a time, and nobody waits for it.
+at a time, and nobody waits for it; who removes on a person's order does so in its place.
 
 The lock of a draft in ``writing/`` is held by its writer, so what a dead one left behind can be told and removed.
 """
@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from attrs import frozen
 
 from sccache_twisted.errors import StorageError
+from sccache_twisted.interfaces import Removed, Survey
 from sccache_twisted.storage.copying import write_all
 from sccache_twisted.storage.entries import MAX_ENTRY_BYTES, check_key, check_size
 
@@ -66,6 +67,9 @@ class DiskDirectory:
     def size(self) -> int:
         """Bytes of disk taken, in whole blocks; never less than there are. The first answer may take a count."""
         try:
+            if self._counted() > self._capacity:
+                # More than there may be: it was counted while much was being replaced.
+                self._clean(remove=False)
             return self._counted()
         except OSError as problem:
             raise _failure(self.path, problem) from problem
@@ -117,7 +121,68 @@ class DiskDirectory:
         except OSError as problem:
             raise _failure(place, problem) from problem
 
+    def survey(self) -> Survey:
+        """Count the entries, in whole blocks of disk."""
+        entries = size = 0
+        oldest: int | None = None
+        newest: int | None = None
+        try:
+            for one in self._entries():
+                entries += 1
+                size += one.size
+                oldest = one.used_ns if oldest is None else min(oldest, one.used_ns)
+                newest = one.used_ns if newest is None else max(newest, one.used_ns)
+        except OSError as problem:
+            raise _failure(self.path, problem) from problem
+        return Survey(entries, size, oldest, newest)
+
+    def evict(self, before_ns: int | None = None) -> Removed:
+        """Remove the entries that were last used before then, or all of them, and what dead writers left.
+
+        What is stored or used while this goes on stays.
+        """
+        entries = size = 0
+        try:
+            self._counted()
+            with self._cleaning_lock(wait=True):
+                self._sweep_drafts()
+                for one in list(self._entries()):
+                    if before_ns is None or one.used_ns < before_ns:
+                        freed = self._remove_unused(one, before_ns)
+                        entries += freed > 0
+                        size += freed
+        except OSError as problem:
+            raise _failure(self.path, problem) from problem
+        return Removed(entries, size)
+
     # --- its own ---
+
+    def _remove_unused(self, one: _Found, before_ns: int | None) -> int:
+        # Writers put their entries in place under this lock, so what is judged here is what goes.
+        with self._ledger() as ledger:
+            try:
+                now = os.lstat(one.path)
+            except FileNotFoundError:
+                return 0
+            if now.st_mtime_ns != one.used_ns and (before_ns is None or now.st_mtime_ns >= before_ns):
+                return 0
+            freed = _unlink(one.path)
+            ledger.add(-freed)
+            return freed
+
+    @contextmanager
+    def _cleaning_lock(self, *, wait: bool) -> Iterator[bool]:
+        """One process cleans at a time; False where another does and nobody is to wait for it."""
+        lock = os.open(self.path + b"/cleaning", _LOCK, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
 
     def _place(self, key: str) -> bytes:
         name = key.encode()
@@ -134,6 +199,7 @@ class DiskDirectory:
         descriptor = os.open(draft, _DRAFT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _must_be_there(descriptor, draft)
             self._counted()
             with self._ledger() as ledger:
                 total = ledger.add(needed)
@@ -185,33 +251,30 @@ class DiskDirectory:
         finally:
             os.close(descriptor)
 
-    def _clean(self, *, wait: bool = False) -> None:
-        """Count, and remove the longest unused where too much is there. Where another is at it, only ``wait``."""
-        lock = os.open(self.path + b"/cleaning", _LOCK, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if wait:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        else:
-            self._count_and_clean()
-        finally:
-            os.close(lock)
+    def _clean(self, *, wait: bool = False, remove: bool = True) -> None:
+        """Count, and ``remove`` the longest unused where too much is there. Where another is at it, only ``wait``."""
+        with self._cleaning_lock(wait=False) as ours:
+            if ours:
+                self._count_and_clean(self._capacity * _CLEAN_TO if remove else None)
+        if not ours and wait:
+            with self._cleaning_lock(wait=True):
+                return
 
-    def _count_and_clean(self) -> None:
+    def _count_and_clean(self, most: float | None) -> None:
         self._sweep_drafts()
         with self._ledger() as ledger:
-            before = ledger.total() or 0
+            before = ledger.added()
             drafts = sum(_size_at(self._writing + b"/" + name) for name in os.listdir(self._writing))
         found = sorted(self._entries(), key=lambda one: one.used_ns)
         held = drafts + sum(one.size for one in found)
         for one in found:
-            if held <= self._capacity * _CLEAN_TO:
+            if most is None or held <= most:
                 break
             held -= _unlink(one.path)
         with self._ledger() as ledger:
-            # What others have added meanwhile may or may not have been seen; it counts.
-            ledger.set(held + max(0, (ledger.total() or 0) - before))
+            # What others have added meanwhile may or may not have been seen, so it counts. What they have removed does
+            # not: it may have been gone before it was looked for.
+            ledger.set(held + max(0, ledger.added() - before))
 
     def _entries(self) -> Iterator[_Found]:
         for first in _HEX:
@@ -245,27 +308,44 @@ class DiskDirectory:
 
 
 class _Ledger:
-    """The number in the file ``size``, while it is locked."""
+    """The file ``size``, while it is locked: the bytes that are taken, and all that were ever added."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def total(self) -> int | None:
-        """The number; None where there is none, so that somebody must count."""
-        text = os.pread(self._descriptor, 32, 0)
-        return int(text) if text.strip().isdigit() else None
+        """The bytes taken; None where nobody knows, so that somebody must count."""
+        numbers = os.pread(self._descriptor, 64, 0).split()
+        return int(numbers[0]) if numbers and numbers[0].isdigit() else None
+
+    def added(self) -> int:
+        """The bytes that were ever added: what is more of them later was added meanwhile."""
+        numbers = os.pread(self._descriptor, 64, 0).split()
+        return int(numbers[1]) if len(numbers) == 2 and numbers[1].isdigit() else 0
 
     def add(self, count: int) -> int:
-        """Add to the number, and give it; from a number that isn't there nothing is taken, so it is counted."""
+        """Add to the bytes, and give them; from a number that isn't there nothing is taken, so it is counted."""
         total = self.total()
         if total is None and count <= 0:
             return 0
-        return self.set((total or 0) + count)
+        return self._write((total or 0) + count, self.added() + max(0, count))
 
     def set(self, total: int) -> int:
-        """Write the number, in one piece."""
-        os.pwrite(self._descriptor, b"%020d\n" % max(0, total), 0)
+        """Write what was counted."""
+        return self._write(total, self.added())
+
+    def _write(self, total: int, added: int) -> int:
+        os.pwrite(self._descriptor, b"%020d %020d\n" % (max(0, total), added), 0)
         return total
+
+
+def _must_be_there(descriptor: int, draft: bytes) -> None:
+    """FileNotFoundError for a draft that was taken for a dead writer's before it was locked.
+
+    What is claimed for it would be counted by nobody, and be taken back all the same.
+    """
+    if not os.fstat(descriptor).st_nlink:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft)
 
 
 def _on_disk(size: int) -> int:

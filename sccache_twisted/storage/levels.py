@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
-from sccache_twisted.interfaces import ICacheStore
+from sccache_twisted.interfaces import ICacheStore, IKeptHere
 from sccache_twisted.storage.measured import LevelFigures
 
 
@@ -27,12 +27,13 @@ class WriteErrors(str, Enum):
 
 @frozen
 class Level:
-    """A store and what may be done with it."""
+    """A store and what may be done with it. ``kept``: the store itself where it is this machine's own."""
 
     store: ICacheStore
     figures: LevelFigures
     readable: bool = True
     writable: bool = True
+    kept: IKeptHere | None = None
 
 
 @implementer(ICacheStore)
@@ -49,6 +50,11 @@ class Levels:
     def figures(self) -> tuple[LevelFigures, ...]:
         """Every level's, in order."""
         return tuple(level.figures for level in self._levels)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels, in order."""
+        return self._levels
 
     def get(self, key: str) -> Deferred[bytes | None]:
         """See ICacheStore; fails when no level has the entry and one could not tell."""

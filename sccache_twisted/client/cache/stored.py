@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from sccache_twisted.client.cache.upkeep import Upkeep, of_levels
 from sccache_twisted.client.places import object_directory
 from sccache_twisted.client.stats import NO_CACHE, CacheFigures
 from sccache_twisted.config import ClientSettings
@@ -47,6 +48,11 @@ class Stored:
             timeouts=sum(level.counts["get", "timeout"] for level in levels),
             levels=tuple(level.as_json(number) for number, level in enumerate(levels)) if len(levels) > 1 else (),
         )
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Counting and removing what is stored."""
+        return of_levels(self.store)
 
     def zero(self) -> None:
         """Begin to count anew."""
