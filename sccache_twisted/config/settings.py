@@ -400,6 +400,14 @@ class WorkerSettings:
     )
     job_processes: int = key("limits", "job_processes", Unit.INTEGER, 256, "Most processes of one job.", minimum=4)
     job_disk_bytes: int = key("limits", "job_disk", Unit.SIZE, 4 * GIB, "Most bytes that one job may write.")
+    free_space_bytes: int = key(
+        "limits",
+        "free_space",
+        Unit.SIZE,
+        GIB,
+        "Room that jobs leave on the worker's disk, at most a twentieth of it: with less it runs none, and stops the "
+        "one that wrote most.",
+    )
     max_stream_bytes: int = key(
         "limits", "stream", Unit.SIZE, 64 * MIB, "Most bytes of a job's stdout and of its stderr."
     )

@@ -106,6 +106,10 @@ def _make(path: Path, limits: JobLimits, *, unified: bool) -> Group:
         (path / "memory.max").write_text(str(limits.memory_bytes), encoding="ascii")
         with suppress(OSError):
             (path / "pids.max").write_text(str(limits.processes + 2), encoding="ascii")
+        with suppress(OSError):
+            if (path / "memory.oom.group").exists():
+                # All or none: whoever waits for a process that was killed would wait for ever.
+                (path / "memory.oom.group").write_text("1", encoding="ascii")
     else:
         (path / "memory.limit_in_bytes").write_text(str(limits.memory_bytes), encoding="ascii")
     for swap in ("memory.swap.max", "memory.memsw.limit_in_bytes"):

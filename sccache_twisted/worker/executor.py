@@ -24,11 +24,13 @@ from sccache_twisted.errors import (
     BadAction,
     BadOutput,
     JobCancelled,
+    JobKilled,
     MissingInputs,
     SandboxFailed,
     TooLarge,
     ToolchainAbsent,
     WorkerFault,
+    WorkerStorage,
 )
 from sccache_twisted.interfaces import IJobRunner
 from sccache_twisted.logs import EventLog, events
@@ -39,7 +41,7 @@ from sccache_twisted.worker.bubblewrap import Bubblewrap, check_words, options
 from sccache_twisted.worker.cgroups import Group
 from sccache_twisted.worker.jobroot import JobRoot, Owner
 from sccache_twisted.worker.judge import Seen, judge
-from sccache_twisted.worker.limits import JobLimits, kernel_bounds, machine_oom_kills
+from sccache_twisted.worker.limits import JobLimits, kernel_bounds, lacking, machine_oom_kills
 from sccache_twisted.worker.outputs import collect, undeclared
 from sccache_twisted.worker.plan import Directory, Plan, ToolchainFile, plan, toolchain_tree
 from sccache_twisted.worker.sampler import Sampler, Watch
@@ -82,7 +84,7 @@ class Executor:
         self.log = log
         self.trees = _Trees()
         self.bounds = kernel_bounds(workshop.limits, own_uid=bool(workshop.owners))
-        self.sampler = Sampler(reactor, threads, workshop.limits)
+        self.sampler = Sampler(reactor, threads, workshop.limits, workshop.jobs)
         self.groups: Sequence[Group] = ()
         self.starter = ToolchainFile(workshop.starter) if workshop.starter else None
         self._roots: dict[int, JobRoot] = {}
@@ -196,7 +198,7 @@ class _Job:
         self._group = executor.groups[slot] if executor.groups else None
         self._commands: list[Sandboxed] = []
         self._toolchain: Toolchain | None = None
-        self._over = ""
+        self._over: JobKilled | WorkerStorage | None = None
         self._oom_before = 0
 
     async def run(self) -> ActionResult:
@@ -256,7 +258,13 @@ class _Job:
     def _oom_kills(self) -> int:
         return machine_oom_kills() if self._group is None else self._group.oom_kills()
 
+    def _lost_to_memory(self) -> bool:
+        # What the kernel killed on the whole machine may have been another's.
+        return self._group is not None and self._oom_kills() > self._oom_before
+
     def _build(self) -> Plan:
+        if lacking(self._shop.limits, self._shop.jobs):
+            raise WorkerStorage("the worker's disk is almost full, so it runs no job (limits.free_space)")
         toolchain = self._shop.toolchains.get(self._action.toolchain)
         if toolchain is None or not self._shop.toolchains.verify(toolchain.digest):
             raise ToolchainAbsent
@@ -293,7 +301,7 @@ class _Job:
         self._executor.log.emit(events.JOB_RUNNING, attempt=self._attempt)
         began = self._executor.reactor.seconds()
         limit = self._shop.limits.wall_seconds
-        timer = self._executor.reactor.callLater(limit, self._stop, f"the job ran for more than {limit:g} s")
+        timer = self._executor.reactor.callLater(limit, self._stop, JobKilled(f"the job ran for more than {limit:g} s"))
         left: list[Left] = []
         try:
             for command in self._commands:
@@ -313,8 +321,10 @@ class _Job:
 
     async def _run_one(self, command: Sandboxed, world: Plan) -> Left:
         root, temporary = self._root.root, self._root.temporary
-        watch = Watch(command.pid, [*(root + path for path in world.writable), temporary], self._stop)
-        if not self._over:
+        watch = Watch(
+            command.pid, [*(root + path for path in world.writable), temporary], self._lost_to_memory, self._stop
+        )
+        if self._over is None:
             action = self._action
             command.let_go(options(world, root, temporary, action.cwd, action.env, command.status_fd))
         self._executor.sampler.add(watch)
@@ -325,7 +335,7 @@ class _Job:
             raise BadOutput(f"the job wrote more than {limit} bytes to its stdout or stderr") from None
         finally:
             self._executor.sampler.discard(watch)
-        wrong = judge(self._seen(left)) if left.exit_code != 0 or self._over else None
+        wrong = judge(self._seen(left)) if left.exit_code != 0 or self._over is not None else None
         if wrong is not None:
             raise wrong
         return left
@@ -341,10 +351,10 @@ class _Job:
             free_bytes=disk.f_bavail * disk.f_frsize,
         )
 
-    def _stop(self, sentence: str) -> None:
+    def _stop(self, why: JobKilled | WorkerStorage) -> None:
         """The job is over a bound."""
-        if not self._over:
-            self._over = sentence
-            self._executor.log.emit(events.JOB_KILLED, attempt=self._attempt, reason=sentence)
+        if self._over is None:
+            self._over = why
+            self._executor.log.emit(events.JOB_KILLED, attempt=self._attempt, reason=why.sentence)
         for command in self._commands:
             command.kill()

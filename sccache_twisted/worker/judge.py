@@ -37,23 +37,23 @@ _ILLEGAL: Final = re.compile(_DRIVER + rb"(?:Illegal instruction signal terminat
 class Seen:
     """All that the worker knows of an ended command.
 
-    ``exit_code`` is None if the sandbox reported none; ``signal`` is what ended the sandbox itself. ``over`` is the
-    sentence of a bound that the job was stopped at. ``oom_kills`` counts what the kernel killed for memory, in the
+    ``exit_code`` is None if the sandbox reported none; ``signal`` is what ended the sandbox itself. ``over`` says at
+    which bound the job was stopped, if it was. ``oom_kills`` counts what the kernel killed for memory, in the
     job's group or on the machine, while it ran. ``free_bytes``: of the worker's disk.
     """
 
     exit_code: int | None
     signal: int
     stderr: bytes
-    over: str
+    over: SccacheTwistedError | None
     oom_kills: int
     free_bytes: int
 
 
 def judge(seen: Seen) -> SccacheTwistedError | None:
     """Why the command's answer is not the compiler's, or None if it is."""
-    if seen.over:
-        return JobKilled(seen.over)
+    if seen.over is not None:
+        return seen.over
     if seen.oom_kills and seen.exit_code != 0:
         return JobKilled("the job ran out of memory")
     if seen.exit_code is None:

@@ -23,18 +23,20 @@ _MOST_ENTRIES: Final = 100_000
 _MOST_BASES: Final = 100
 _LONG: Final = 1000
 _TOO_MUCH: Final = 1 << 40
+_ENOUGH: Final = 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @frozen
 class JobLimits:
-    """What one job may use, all its processes together. Bytes and seconds."""
+    """What one job may use, all its processes together, and what of the disk all jobs must leave. Bytes and seconds."""
 
     memory_bytes: int
     processes: int
     wall_seconds: float
     cpu_seconds: float
     disk_bytes: int
+    free_bytes: int = 0
 
 
 @frozen
@@ -183,6 +185,13 @@ def disk_usage(directories: Iterable[bytes]) -> int:
         for fd in bases:
             os.close(fd)
     return total
+
+
+def lacking(limits: JobLimits, place: bytes) -> int:
+    """How many bytes too few are free on the disk of ``place``; OSError. Of a small disk a twentieth is enough."""
+    disk = os.statvfs(place)
+    wanted = min(limits.free_bytes, disk.f_blocks * disk.f_frsize // _ENOUGH)
+    return max(0, wanted - disk.f_bavail * disk.f_frsize)
 
 
 def machine_oom_kills() -> int:

@@ -1,6 +1,7 @@
 """Looks at running jobs several times a second and stops those that are over a bound.
 
-One look serves all jobs, and jobs that end within one interval are never looked at. Owned by the executor.
+When the disk itself gets short the job that wrote most goes first: before the disk is full for all others. One look
+serves all jobs, and jobs that end within one interval are never looked at. Owned by the executor.
 """
 
 from __future__ import annotations
@@ -13,28 +14,44 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sccache_twisted.worker.limits import JobLimits, Usage, disk_usage, exceeded, measure
+from sccache_twisted.errors import JobKilled, WorkerStorage
+from sccache_twisted.worker.limits import JobLimits, Usage, disk_usage, exceeded, lacking, measure
 from sccache_twisted.worker.threads import Threads
 
 INTERVAL_SECONDS: Final = 0.25
+_WRITES_LITTLE: Final = 16 << 20
 
 _log = Logger(namespace="sccache_twisted.worker")
 
 
 @frozen(eq=False)
 class Watch:
-    """A job to look at: the root of its process tree, where it can write, and who stops it."""
+    """A job to look at: the root of its process tree, where it can write, and who stops it with what to say.
+
+    ``lost``: whether the kernel has killed a process of it for memory. The rest may wait for that one for ever.
+    """
 
     pid: int
     directories: Sequence[bytes]
-    over: Callable[[str], None]
+    lost: Callable[[], bool]
+    over: Callable[[JobKilled | WorkerStorage], None]
+
+
+@frozen
+class _Look:
+    """What was seen of one job."""
+
+    watch: Watch
+    usage: Usage
+    lost: bool
 
 
 class Sampler:
-    """Watches jobs between :meth:`add` and :meth:`discard`; at rest while there are none."""
+    """Watches jobs between :meth:`add` and :meth:`discard`; at rest while there are none. ``place``: on their disk."""
 
-    def __init__(self, clock: Any, threads: Threads, limits: JobLimits) -> None:
+    def __init__(self, clock: Any, threads: Threads, limits: JobLimits, place: bytes) -> None:
         self._clock = clock
+        self._place = place
         self._threads = threads
         self._limits = limits
         self._fresh: set[Watch] = set()
@@ -65,7 +82,7 @@ class Sampler:
         self._old |= self._fresh
         self._fresh = set()
         if watched:
-            self._looking = self._threads.defer(_usages, watched).addCallbacks(self._judge, self._failed)
+            self._looking = self._threads.defer(self._see, watched).addCallbacks(self._judge, self._failed)
             self._looking.addCallback(self._looked)
         else:
             self._go_on()
@@ -77,17 +94,30 @@ class Sampler:
     def _failed(self, failure: Failure) -> None:
         _log.failure("looking at running jobs failed", failure)
 
-    def _judge(self, usages: list[tuple[Watch, Usage]]) -> None:
-        for watch, usage in usages:
-            sentence = exceeded(self._limits, usage)
-            if sentence and watch in self._old:
-                watch.over(sentence)
+    def _judge(self, seen: tuple[list[_Look], int]) -> None:
+        looks, short = seen
+        looks = [look for look in looks if look.watch in self._old]
+        stopped = False
+        for look in looks:
+            sentence = "the job ran out of memory" if look.lost else exceeded(self._limits, look.usage)
+            if sentence:
+                look.watch.over(JobKilled(sentence))
+                stopped = True
+        most = max(looks, key=lambda look: look.usage.disk_bytes, default=None)
+        if short and most is not None and not stopped and most.usage.disk_bytes > _WRITES_LITTLE:
+            wrote = most.usage.disk_bytes >> 20
+            most.watch.over(
+                WorkerStorage(f"the worker's disk was almost full, and this job had written most: {wrote} MiB")
+            )
 
+    # --- in a thread --------------------------------------------------------------------------------
 
-def _usages(watched: Sequence[Watch]) -> list[tuple[Watch, Usage]]:
-    trees = measure([watch.pid for watch in watched])
-    found = []
-    for watch in watched:
-        tree = trees[watch.pid]
-        found.append((watch, evolve(tree, disk_bytes=tree.disk_bytes + disk_usage(watch.directories))))
-    return found
+    def _see(self, watched: Sequence[Watch]) -> tuple[list[_Look], int]:
+        """What each job uses, and how many bytes too few are free on the disk."""
+        trees = measure([watch.pid for watch in watched])
+        looks = []
+        for watch in watched:
+            tree = trees[watch.pid]
+            usage = evolve(tree, disk_bytes=tree.disk_bytes + disk_usage(watch.directories))
+            looks.append(_Look(watch, usage, watch.lost()))
+        return looks, lacking(self._limits, self._place)

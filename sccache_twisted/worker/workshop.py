@@ -48,6 +48,7 @@ def limits_of(settings: WorkerSettings) -> JobLimits:
         # A compiler has one thread, or a few for a moment: who uses twice as much CPU as time does something else.
         cpu_seconds=settings.run_seconds * 2,
         disk_bytes=settings.job_disk_bytes,
+        free_bytes=settings.free_space_bytes,
     )
 
 

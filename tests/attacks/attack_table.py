@@ -93,7 +93,7 @@ ATTACKS: tuple[Attack, ...] = (
     killed("disk", "fills the disk", "disk"),
     killed("disk_temporary", "fills the disk through TMPDIR", "disk"),
     killed("disk_unlinked", "fills the disk with files that have no name any more", "disk"),
-    killed("disk_allocated", "takes room on the disk without writing", "disk"),
+    program("disk_allocated", "takes room on the disk without writing"),
     killed("one_large_file", "writes one endless file", "signal 25"),
     output("endless_stderr", "writes to stderr without end", "stdout or stderr"),
     output("endless_stdout", "writes to stdout without end", "stdout or stderr"),

@@ -59,6 +59,7 @@ def unconfined(hostile_program):
         ("unix_sockets", ["name, length", "name, sizeof name"]),
         ("signals", ["kill(pids[i], SIGUSR1)", "setpriority"]),
         ("tracing", ["process_vm_readv(pids", "open(path"]),
+        ("disk_allocated", ["fallocate(fd, modes[i]", "ioctl(fd, 0x40305828"]),
         ("surface", ["userfaultfd, 1"]),
         ("memory_of_nobody", ["shmget"]),
         ("sockets", ["socket(40"]),
@@ -69,9 +70,12 @@ def test_without_a_sandbox_the_same_program_succeeds(unconfined, name, gets):
     """The attacks are real: run by the same user beside a worker instead of in one, each gets what it is after."""
     words = [name, str(unconfined.outside), str(unconfined.canary), str(unconfined.port), unconfined.abstract]
     argv = [*as_user(ORDINARY + 1), str(unconfined.directory / "attack"), *words, "/nowhere", str(unconfined.canary)]
+    scratch = unconfined.directory / "scratch"
+    scratch.mkdir(exist_ok=True)
+    scratch.chmod(0o777)
     done = subprocess.run(
         argv,
-        cwd="/",
+        cwd=scratch,
         env={"TMPDIR": "/nowhere"},
         capture_output=True,
         check=False,

@@ -21,7 +21,7 @@ PLENTY = 1 << 40
 
 def seen(code=1, stderr=b"", **more):
     return Seen(
-        exit_code=code, stderr=stderr, **{"signal": 0, "over": "", "oom_kills": 0, "free_bytes": PLENTY, **more}
+        exit_code=code, stderr=stderr, **{"signal": 0, "over": None, "oom_kills": 0, "free_bytes": PLENTY, **more}
     )
 
 
@@ -48,7 +48,8 @@ def seen(code=1, stderr=b"", **more):
         (seen(0, oom_kills=1), None),
         (seen(137), JobKilled),
         (seen(139), JobKilled),
-        (seen(0, over="too long"), JobKilled),
+        (seen(0, over=JobKilled("too long")), JobKilled),
+        (seen(1, oom_kills=1, over=WorkerStorage("almost full")), WorkerStorage),
         (seen(None, b"bwrap: execvp cc: No such file or directory\n"), SandboxFailed),
         (seen(None, signal=9), JobKilled),
         (seen(127), SandboxFailed),
