@@ -5,7 +5,7 @@ standard library only, since a build starts it hundreds of times.
 
 * ``run``: run the command (through the settings' ``prefix``), hand on and write down its output and status;
 * ``list``: write down each compilation with the size of its preprocessed text, and leave empty stand-ins where its
-  outputs would be; so a build lists its compilations, generates its sources, and compiles nothing.
+  outputs would be; so a build lists its compilations, generates its sources, and compiles nothing but probes of stdin.
 """
 
 import fcntl
@@ -34,7 +34,8 @@ def main() -> int:
         "cost": 0,
         "made": [],
     }
-    if settings["mode"] == "list" and "-o" in argv:
+    # What a build compiles from stdin it looks at, to choose its flags.
+    if settings["mode"] == "list" and "-o" in argv and "-" not in argv:
         if entry["compiles"]:
             entry["cost"] = _preprocessed_size(argv)
         made = [argv[n + 1] for n, word in enumerate(argv) if word in {"-o", "-MF"}]
