@@ -319,7 +319,10 @@ class Pipeline:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
     def _prepare(self, case: _Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> _Prepared | RunsLocally:
-        call, compilation = case.call, case.compilation
+        call = case.call
+        compilation = self._toolchains.with_libraries(case.compilation, case.cwd, call.env)
+        if isinstance(compilation, RunsLocally):
+            return compilation
         toolchain = self._toolchains.packaged(compilation.compiler, call.env)
         if isinstance(toolchain, RunsLocally):
             return toolchain

@@ -32,7 +32,9 @@ CLANG = OptionTable(
         *rows("-serialize-diagnostics --serialize-diagnostics", SEPARATE, Effect.DIAGNOSTICS, listing=False),
         *rows("-Xclang", SEPARATE, Effect.FRONTEND_ARGUMENT),
         *rows("-Xclang=", JOINED, Effect.FRONTEND_ARGUMENT),
-        *rows("-mllvm -mthread-model -meabi -target -G -Xanalyzer -Xcuda-ptxas -Xcuda-fatbinary", SEPARATE),
+        *rows("-mllvm", SEPARATE, Effect.BACKEND_ARGUMENT),
+        *rows("-mllvm=", JOINED, Effect.BACKEND_ARGUMENT),
+        *rows("-mthread-model -meabi -target -G -Xanalyzer -Xcuda-ptxas -Xcuda-fatbinary", SEPARATE),
         *rows("-Xopenmp-target -mmlir -fmodules-user-build-path", SEPARATE),
         *rows("-fdebug-compilation-dir -ftrapv-handler -fnew-alignment -imultilib --mhwdiv", SEPARATE),
         *rows("--system-header-prefix --no-system-header-prefix -fmodule-implementation-of", SEPARATE),
@@ -90,7 +92,7 @@ CLANG = OptionTable(
             effect=Effect.NOT_CACHEABLE,
             detail="modules",
         ),
-        *rows("-fpass-plugin=", JOINED, Effect.LOCAL, "compiler_plugin"),
+        *rows("-fpass-plugin=", JOINED, Effect.PLUGIN),
         # Files that are read and that no depfile lists.
         *rows("-fprofile-instr-use", effect=Effect.PROFILE),
         *rows("-fprofile-instr-use=", JOINED, Effect.PROFILE),
@@ -161,6 +163,8 @@ FRONTEND_EFFECTS = frozenset((Effect.KEY, Effect.DIRECTORY, Effect.DEBUG, Effect
 FRONTEND_WITH_VALUE = frozenset(
     (
         b"-mllvm",
+        b"-load",
+        b"-add-plugin",
         b"-target-feature",
         b"-target-cpu",
         b"-tune-cpu",

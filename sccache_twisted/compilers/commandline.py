@@ -180,6 +180,7 @@ def parse(
         listing_args=tuple(listing),
         include_dirs=_directories(facts, env),
         hidden_inputs=hidden_inputs(facts, source),
+        plugins=tuple(facts.plugins),
         debug=facts.debug,
         native=facts.native,
         preprocessed=language in PREPROCESSED,

@@ -30,13 +30,19 @@ _DEBUG_KINDS = (
     b"ctf",
 )
 _DEBUG_DETAILS = frozenset((b"dwarf32", b"dwarf64", b"dwarf-aranges"))
+"""Of these, what asks gcc for no debug information."""
+
+_CLANG_KINDS = frozenset((b"dwarf32", b"dwarf64", b"inline-line-tables", b"no-inline-line-tables"))
+"""What sounds like a detail and asks clang for debug information."""
+
 _HARMLESS_DUMPS = frozenset(b"ADIMNPUp")
 
 
 def _debug(facts: Facts, option: Option, value: bytes) -> None:
+    kind = not value or value.isdigit() or (value.startswith(_DEBUG_KINDS) and value not in _DEBUG_DETAILS)
     if value in _NO_DEBUG:
         facts.debug = facts.skeleton = False
-    elif (not value or value.isdigit() or value.startswith(_DEBUG_KINDS)) and value not in _DEBUG_DETAILS:
+    elif kind or (value in _CLANG_KINDS and facts.compiler.family is CompilerFamily.CLANG):
         facts.debug = True
         facts.skeleton = value not in {b"line-directives-only", b"codeview"}
 
@@ -125,6 +131,9 @@ HANDLERS: dict[Effect, Callable[[Facts, Option, bytes], None]] = {
     Effect.FORCED_INCLUDE: lambda facts, option, value: facts.forced_includes.append(value),
     Effect.HIDDEN_INPUT: lambda facts, option, value: facts.reads((value,)),
     Effect.SEARCHED_INPUT: _searched,
+    Effect.PLUGIN: lambda facts, option, value: passed.plugin(facts, value),
+    Effect.PLUGIN_ARGUMENT: lambda facts, option, value: passed.plugin_argument(facts, value.partition(b"=")[2]),
+    Effect.BACKEND_ARGUMENT: lambda facts, option, value: passed.backend_argument(facts, value),
     Effect.PROFILE: _profile,
     Effect.PROFILE_DIRECTORY: _set("profile_directory"),
     Effect.DEBUG: _debug,

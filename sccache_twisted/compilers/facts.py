@@ -54,6 +54,7 @@ class Facts:
     below_sysroot: list[bytes] = Factory(list)
     forced_includes: list[bytes] = Factory(list)
     hidden_inputs: list[bytes] = Factory(list)
+    plugins: list[bytes] = Factory(list)
     configurations: list[bytes] = Factory(list)
     """Files that hold more options, or that say what programs are run."""
     profiles: list[bytes | None] = Factory(list)

@@ -1,4 +1,4 @@
-"""Arguments that the driver passes on: ``-Wp,``, ``-Xpreprocessor``, ``-Wa,``, ``-Xassembler``, ``-Xclang``.
+"""Arguments that the driver passes on: ``-Wp,``, ``-Xpreprocessor``, ``-Wa,``, ``-Xassembler``, ``-Xclang``; plugins.
 
 Each function takes the pad, and the value as it is written; what can't be understood is refused, since
 the programs behind the driver write files under many names.
@@ -18,6 +18,8 @@ from sccache_twisted.compilers.facts import Facts
 from sccache_twisted.model import CompilerFamily
 
 _UNSUPPORTED = "unsupported_compiler_option"
+_PLUGIN_ARGUMENT = b"-plugin-arg-"
+_BACKEND_FILES = (b"file", b"path", b"-dir", b"-list", b"plugin")
 _HARMLESS_TO_PREPROCESS = (b"-D", b"-U", b"-f", b"-W")
 
 
@@ -68,17 +70,44 @@ def assembler_pass(facts: Facts, pieces: list[bytes]) -> None:
         facts.refuse(_UNSUPPORTED, b"-Wa,-I")
 
 
+def plugin(facts: Facts, path: bytes) -> None:
+    """A plugin by its path, which the compiler loads as it is spelled; by name alone it looks for it itself."""
+    if b"/" in path:
+        facts.reads((path,))
+        facts.plugins.append(path)
+    else:
+        facts.stays("compiler_plugin")
+
+
+def plugin_argument(facts: Facts, value: bytes) -> None:
+    """What a plugin is told, and only it understands: nothing that may be the name of a file leaves this machine."""
+    if b"/" in value or b"." in value:
+        facts.stays("compiler_plugin")
+
+
+def backend_argument(facts: Facts, value: bytes) -> None:
+    """``-mllvm value``: some load plugins, some name files."""
+    name, _, rest = value.partition(b"=")
+    if name.lstrip(b"-").startswith(b"load"):
+        facts.stays("compiler_plugin")
+    elif b"/" in rest or any(part in name.replace(b"profil", b"") for part in _BACKEND_FILES):
+        facts.refuse(_UNSUPPORTED, b"-mllvm " + value)
+
+
 def frontend_argument(facts: Facts, value: bytes) -> None:
-    """``-Xclang value``: what chooses code and warnings passes, plugins and precompiled headers stay here."""
+    """``-Xclang value``: what chooses code and warnings passes, precompiled headers stay here."""
     awaited, facts.frontend_awaits = facts.frontend_awaits, b""
     if awaited:
         if awaited in FRONTEND_INCLUDES:
             facts.forced_includes.append(value)
-    elif value in FRONTEND_WITH_VALUE or value in FRONTEND_INCLUDES:
+        elif awaited == b"-load":
+            plugin(facts, value)
+        elif awaited == b"-mllvm":
+            backend_argument(facts, value)
+        elif awaited.startswith(_PLUGIN_ARGUMENT):
+            plugin_argument(facts, value)
+    elif value in FRONTEND_WITH_VALUE or value in FRONTEND_INCLUDES or value.startswith(_PLUGIN_ARGUMENT):
         facts.frontend_awaits = value
-    elif value in {b"-load", b"-add-plugin", b"-plugin-arg"}:
-        facts.frontend_awaits = value
-        facts.stays("compiler_plugin")
     elif value == b"-include-pch":
         facts.frontend_awaits = value
         facts.stays("pch")

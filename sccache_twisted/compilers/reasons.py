@@ -60,7 +60,7 @@ _NOT_CACHEABLE = {
 }
 
 _LOCAL = {
-    "compiler_plugin": "The compiler loads a plugin, which is not part of the packaged toolchain.",
+    "compiler_plugin": "The compiler loads a plugin by name alone, or one that is told of files or lacks libraries.",
     "computed_include_operand": "A file asks for another one by a name that only the preprocessor can compute.",
     "confirm_error": "The compiler failed on a worker, and runs here once to confirm it.",
     "daemon_lost": "The launcher lost its daemon and compiled for itself.",

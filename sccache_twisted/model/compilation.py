@@ -64,7 +64,8 @@ class Compilation:
     made harmless for the run that lists dependencies: without ``-M*``, ``-o``, ``-c``/``-S``,
     ``-Werror``; the caller adds ``-E -MD -MF <private> -o <sink>``. ``include_dirs`` are all
     directories that the line names, whether they exist or not; ``hidden_inputs`` files that the
-    compiler reads and no depfile lists. ``native``: the line asks for this machine's CPU.
+    compiler reads and no depfile lists; ``plugins`` those of them that it loads, with libraries
+    that nobody has looked for yet. ``native``: the line asks for this machine's CPU.
     ``preprocessed``: the input needs no preprocessor, so there is nothing to list.
     """
 
@@ -76,6 +77,7 @@ class Compilation:
     listing_args: tuple[bytes, ...]
     include_dirs: tuple[bytes, ...] = ()
     hidden_inputs: tuple[bytes, ...] = ()
+    plugins: tuple[bytes, ...] = ()
     debug: bool = False
     native: bool = False
     preprocessed: bool = False

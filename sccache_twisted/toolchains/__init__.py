@@ -15,12 +15,13 @@ from sccache_twisted.toolchains.discover import ToolchainFiles, discover
 from sccache_twisted.toolchains.keep import Intake, StoreChanges, Toolchain, ToolchainStore
 from sccache_twisted.toolchains.memo import ToolchainCache
 from sccache_twisted.toolchains.package import PackagedToolchain, package, package_to
-from sccache_twisted.toolchains.probes import Answer, Runner, run_here
+from sccache_twisted.toolchains.probes import Answer, Driver, Runner, run_here
 from sccache_twisted.toolchains.tree import Entry, EntryKind
 
 __all__ = [
     "Answer",
     "ArchiveLimits",
+    "Driver",
     "Entry",
     "EntryKind",
     "Intake",

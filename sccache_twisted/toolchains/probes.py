@@ -130,6 +130,21 @@ class Driver:
             )
         return Libraries(elf.interpreter, tuple(found), needs_cache=not same)
 
+    def plugin_needs(self, plugin: bytes) -> tuple[bytes, ...]:
+        """What the loader maps for a plugin besides what the compiler's own programs have already.
+
+        And the directory of plugins, which gcc looks at whether the plugin lies there or not.
+        CompilerNotPackageable where it can't tell, or finds a library only by its cache, which no sandbox has.
+        """
+        programs = [os.path.realpath(self.executable), *(self.program(name)[0] for name in (b"cc1", b"cc1plus"))]
+        loaded = [self.libraries(program) for program in programs if program is not None]
+        found = self._loaded(loaded[0].loader, plugin, [b"--inhibit-cache"])
+        if found is None:
+            raise CompilerNotPackageable(f"the libraries of {_show(plugin)}, a plugin, cannot be found.")
+        known = {path for each in loaded for path in each.paths}
+        directory = self.file(b"plugin")
+        return (*(path for path in found if path not in known), *([directory] if directory is not None else ()))
+
     def _loaded(self, loader: bytes, program: bytes, options: list[bytes]) -> list[bytes] | None:
         try:
             answer = self._run([loader, *options, b"--list", program], self._env)

@@ -9,7 +9,49 @@ _NUMBERS = {
     "a.c": "double f(double *a, int n) { double s = 0; for (int i = 0; i < n; i++) s += a[i] * a[i]; return s; }\n"
 }
 
+_PLUGIN = {
+    "a.c": "int v;\n",
+    "p.c": "#include <stdio.h>\nextern int other(void);\nint plugin_is_GPL_compatible;\n"
+    '__attribute__((constructor)) static void loaded(void) { dprintf(2, "loaded with %d\\n", other()); }\n'
+    "int plugin_init(void *a, void *b) { return 0; }\n"
+    "struct info { unsigned version; const char *name, *at; void (*call)(void *); };\n"
+    "static void call(void *a) { }\n"
+    'struct info llvmGetPassPluginInfo(void) { return (struct info){1, "p", "1", call}; }\n',
+    "q.c": "int other(void) { return 7; }\n",
+    "lib": Folder(),
+}
+_MAKE_PLUGIN = (
+    "{cc} -shared -fPIC q.c -o lib/libq.so",
+    "{cc} -shared -fPIC p.c -o p.so -Llib -lq -Wl,-rpath,{site}/lib",
+)
+
 OPTIONS = (
+    Project("plugin", _PLUGIN, "{cc} -fplugin=./p.so -g -c a.c -o a.o", by=C, prepared=_MAKE_PLUGIN),
+    Project(
+        "plugin-with-arguments",
+        _PLUGIN,
+        "{cc} -fplugin=./p.so -fplugin-arg-p-level=2 -c a.c -o a.o",
+        by=GCC,
+        prepared=_MAKE_PLUGIN,
+    ),
+    Project(
+        "plugin-that-is-told-of-files",
+        _PLUGIN,
+        "{cc} -fplugin=./p.so -fplugin-arg-p-log=./l -c a.c -o a.o",
+        by=GCC,
+        prepared=_MAKE_PLUGIN,
+        stays="compiler_plugin",
+    ),
+    Project(
+        "plugin-of-the-front-end",
+        _PLUGIN,
+        "{cc} -Xclang -load -Xclang {site}/p.so -c a.c -o a.o",
+        by=CLANG,
+        prepared=_MAKE_PLUGIN,
+    ),
+    Project(
+        "plugin-of-passes", _PLUGIN, "{cc} -O1 -fpass-plugin=./p.so -c a.c -o a.o", by=CLANG, prepared=_MAKE_PLUGIN
+    ),
     Project("debug", _V, "{cc} -g -O2 -c a.c -o a.o"),
     Project("debug-3", _V, "{cc} -g3 -gdwarf-4 -c a.c -o a.o"),
     Project("debug-compressed", _V, "{cc} -g -gz -c a.c -o a.o"),
