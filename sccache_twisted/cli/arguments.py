@@ -83,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     jobs.set_defaults(run=_lazily("daemon", "jobs"))
     _drain(commands)
     _trace(commands)
+    why = commands.add_parser("why", help="tell why a file was compiled again, or why it is not cached")
+    why.add_argument("files", metavar="FILE", nargs="+", help="a source, or an object that was made of one")
+    why.add_argument("--format", choices=("text", "json"), default="text", help="how to answer (default: text)")
+    why.set_defaults(run=_lazily("why", "why"))
     return parser
 
 

@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from sccache_twisted.client.action import Command, command_of, make_action
 from sccache_twisted.client.cache import CompileCache, Lookup, Recipe, Request
 from sccache_twisted.client.cache.flights import Outcome
+from sccache_twisted.client.cache.observer import FAILED
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, LocalWatch, RunHere, apparent_cwd
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.fallback import FellBack, InputChanged
@@ -53,6 +54,9 @@ from sccache_twisted.model import (
     worker_name,
 )
 from sccache_twisted.toolchains import PackagedToolchain
+
+_WHOLE_PROGRAM = "link"
+"""The one reason for no compilation of ours that a source may have been compiled for."""
 
 
 @frozen
@@ -123,14 +127,16 @@ class Pipeline:
         parsed = parse(compiler, call.argv[1:], cwd, call.env, read_response_file)
         if isinstance(parsed, NotCompilation):
             self.statistics.requests_not_compile += 1
+            if parsed.reason == _WHOLE_PROGRAM:
+                self._refused(call, cwd, parsed.reason)
             return ExecHere(executable, call.argv, parsed.reason)
         if isinstance(parsed, NotCacheable):
-            return self._not_cacheable(call, executable, parsed.reason)
+            return self._not_cacheable(call, cwd, executable, parsed.reason)
         places = places_of(parsed, cwd)
         if is_special(parsed.source, cwd):
-            return self._not_cacheable(call, executable, "bad_input_file")
+            return self._not_cacheable(call, cwd, executable, "bad_input_file")
         if obstacle(places):
-            return self._not_cacheable(call, executable, "bad_output_file")
+            return self._not_cacheable(call, cwd, executable, "bad_output_file")
         self.statistics.requests_executed += 1
         if call.no_cache:
             self.statistics.not_cached["no_cache"] += 1
@@ -148,10 +154,22 @@ class Pipeline:
         """The program that a call names, and the name to call it by; None if there is none but ourselves."""
         return self._finder.resolve(call.argv[0], call.cwd, call.env) if call.argv else None
 
-    def _not_cacheable(self, call: Call, executable: bytes, reason: str) -> ExecHere:
+    def _not_cacheable(self, call: Call, cwd: bytes, executable: bytes, reason: str) -> ExecHere:
         self.statistics.requests_not_cacheable += 1
         self.statistics.not_cached[reason] += 1
+        self._refused(call, cwd, reason)
         return ExecHere(executable, call.argv, reason)
+
+    def _refused(self, call: Call, cwd: bytes, reason: str, request: Request | None = None) -> None:
+        if self._cache is not None:
+            self._cache.observer.refused(call, cwd, reason, request)
+
+    def _not_stored(self, case: _Case, reason: str, *, counted: bool = True) -> None:
+        """The result of a call that was looked for will not be stored."""
+        if case.lookup is not None:
+            case.lookup.trail.why_not = reason
+            if counted:
+                self.statistics.not_cacheable(reason)
 
     async def _compile(self, call: Call, compilation: Compilation, cwd: bytes, places: tuple[Place, ...]) -> Decision:
         local: RunsLocally | None = None
@@ -162,14 +180,18 @@ class Pipeline:
         elif not compilation.distributable:
             local = RunsLocally(compilation.local_reason)
         lookup = None
-        if self._cache is not None and not call.no_cache:
-            if compilation.distributable:
-                begun = await self._cache.begin(Request(call, compilation, cwd, places))
+        if self._cache is not None:
+            request = Request(call, compilation, cwd, places)
+            if call.no_cache:
+                self._refused(call, cwd, "no_cache", request)
+            elif compilation.distributable:
+                begun = await self._cache.begin(request)
                 if isinstance(begun, Answered):
                     return begun
                 lookup = begun
             else:
                 self.statistics.not_cacheable(compilation.local_reason)
+                self._refused(call, cwd, compilation.local_reason, request)
         if local is not None and lookup is None:
             return self._here(call, compilation, local)
         case = _Case(call, compilation, cwd, places, local, lookup)
@@ -191,6 +213,7 @@ class Pipeline:
         for _ in range(2):
             listed = await self._lister.list(compilation, case.cwd, call.env)
             if isinstance(listed, RunsLocally):
+                self._not_stored(case, "preprocessor_error", counted=False)
                 if case.local is not None:
                     return self._here(call, compilation, case.local)
                 self._count_local(compilation, listed)
@@ -203,19 +226,17 @@ class Pipeline:
                 earlier = None
             finally:
                 listed.forget()
-        if case.lookup is not None:
-            self.statistics.not_cacheable("modified_input")
+        self._not_stored(case, "modified_input")
         return self._here(call, compilation, case.local or RunsLocally("modified_input"))
 
     async def _with_inputs(self, case: _Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> Decision:
         call, compilation = case.call, case.compilation
         prepared = await self._in_thread(self._prepare, case, listed, earlier)
         if isinstance(prepared, RunsLocally):
-            if case.lookup is not None:
-                self.statistics.not_cacheable(prepared.reason)
+            self._not_stored(case, prepared.reason)
             return self._here(call, compilation, case.local or prepared)
         if isinstance(prepared.recipe, str):
-            self.statistics.not_cacheable(prepared.recipe)
+            self._not_stored(case, prepared.recipe)
         elif prepared.recipe is not None and self._cache is not None and case.lookup is not None:
             found = await self._cache.preprocessed(case.lookup, prepared.recipe)
             if found is not None:
@@ -260,8 +281,10 @@ class Pipeline:
         call, compilation, places = case.call, case.compilation, case.places
         result, gathered = remote.result, prepared.gathered
         if result.exit_code != 0:
+            self._not_stored(case, FAILED, counted=False)
             return self._here(call, compilation, RunsLocally("confirm_error"), remote)
         if result.undeclared:
+            self._not_stored(case, "undeclared_output", counted=False)
             names = ", ".join(map(os.fsdecode, result.undeclared[:3]))
             return self._here(call, compilation, RunsLocally("undeclared_output", names), None, _try_of(remote))
         # Workers name outputs by their physical places; what is written here goes where the user's spelling leads.
@@ -272,8 +295,10 @@ class Pipeline:
         try:
             current = await self._in_thread(_settle, compilation, places, files, call.umask, gathered)
         except Unwritable as problem:
+            self._not_stored(case, "bad_output_file", counted=False)
             return self._here(call, compilation, RunsLocally("bad_output_file", str(problem)), None, _try_of(remote))
         if not current:
+            self._not_stored(case, "modified_input", counted=False)
             return self._here(call, compilation, RunsLocally("modified_input"), None, _try_of(remote))
         self.statistics.compiler_write_seconds += self._reactor.seconds() - began
         self.statistics.compilations += 1

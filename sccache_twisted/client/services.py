@@ -6,14 +6,17 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.application import service
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from sccache_twisted.client.cache import CompileCache
+from sccache_twisted.client.cache.observer import Observer
 from sccache_twisted.client.cache.stored import open_stored
 from sccache_twisted.client.cache.upkeep import Upkeep
+from sccache_twisted.client.cache.why import Why
 from sccache_twisted.client.daemon import Daemon
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.dispatcher import Dispatcher
@@ -25,7 +28,7 @@ from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.client.workers import WorkerConnections
 from sccache_twisted.config import ClientSettings
-from sccache_twisted.errors import SccacheTwistedError
+from sccache_twisted.errors import SccacheTwistedError, UserError
 from sccache_twisted.interfaces import IClientPeer, IWorkerConnection
 from sccache_twisted.model import ClientId, ServerId
 from sccache_twisted.net.addresses import SchedulerAddress
@@ -35,6 +38,7 @@ from sccache_twisted.net.processes import ProcessRunner
 from sccache_twisted.net.scheduler_links import SchedulerLinks
 from sccache_twisted.security.book import CertificateBook
 from sccache_twisted.security.files import read_secret
+from sccache_twisted.storage.notebook import Notebook
 from sccache_twisted.toolchains import ToolchainCache
 
 
@@ -60,6 +64,7 @@ class ClientService(service.MultiService):
     def __init__(self, settings: ClientSettings, reactor: Any, environ: Mapping[str, str] = os.environ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
         self.settings = settings
+        self._reactor = reactor
         self.statistics = Statistics()
         self.slots = LocalSlots.from_settings(settings)
         self.runner = ProcessRunner(reactor)
@@ -72,7 +77,9 @@ class ClientService(service.MultiService):
         self._stored = open_stored(settings, reactor, environ)
         self._cache = None
         if self._stored.store is not None:
-            self._cache = CompileCache(reactor, self._stored.store, toolchains, self.statistics)
+            notebook = Notebook(cache_directory(settings, environ) + b"/notes.sqlite")
+            observer = Observer(reactor, notebook)
+            self._cache = CompileCache(reactor, self._stored.store, toolchains, self.statistics, observer=observer)
         self._lister = Lister(self.runner, settings.preprocessor_slots or cores() + 1)
         self.pipeline = Pipeline(
             reactor,
@@ -129,6 +136,12 @@ class ClientService(service.MultiService):
     def upkeep(self) -> Upkeep:
         """Counting and removing what the cache stores."""
         return self._stored.upkeep
+
+    async def why(self, path: bytes) -> dict[str, Any]:
+        """Why the last compilation of a file was what it was; UserError where nothing is cached."""
+        if self._cache is None:
+            raise UserError("Nothing is cached here, so every compilation runs.")
+        return await Why(self._reactor, self._cache).answer(path)
 
     async def distribution(self) -> dict[str, Any]:
         """How it stands with the schedulers, in sccache's shape; waits for a link that is being made."""
@@ -192,6 +205,7 @@ class DaemonService(service.MultiService):
                 "dist-status": lambda _: Deferred.fromCoroutine(self.client.distribution()),
                 "cache-size": lambda _: Deferred.fromCoroutine(self.client.upkeep.size()),
                 "cache-remove": self._remove,
+                "why": lambda args: Deferred.fromCoroutine(self.client.why(unquote_to_bytes(args[0]))),
             },
             end,
             idle_seconds=settings.idle_seconds,

@@ -74,6 +74,8 @@ class Breaker:
         began = self._clock.seconds()
         if not switch.admit(began):
             self._figures.add(operation, "skipped")
+            if operation == "get":
+                self._figures.silently(key, f"{self._figures.name} was left alone, since it kept failing.")
             return None
         try:
             result = await begin()

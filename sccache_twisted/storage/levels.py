@@ -56,6 +56,10 @@ class Levels:
         """The levels, in order."""
         return self._levels
 
+    def silent(self, key: str) -> list[str]:
+        """Of a look-up that was a miss: what the levels kept to themselves, a sentence each."""
+        return [said for level in self._levels if (said := level.figures.silence(key))]
+
     def get(self, key: str) -> Deferred[bytes | None]:
         """See ICacheStore; fails when no level has the entry and one could not tell."""
         return Deferred.fromCoroutine(self._get(key))

@@ -5,10 +5,10 @@ Knows outcomes. Refuses to know what they lead to: the decorators around decide,
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from typing import Any, TypeVar
 
-from attrs import Factory, define
+from attrs import Factory, define, field
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
@@ -17,6 +17,7 @@ from sccache_twisted.interfaces import ICacheStore
 from sccache_twisted.logs import EventLog, events
 
 Result = TypeVar("Result")
+_MOST_SILENT = 4096
 
 
 @define
@@ -34,6 +35,18 @@ class LevelFigures:
     seconds: Counter[tuple[str, str]] = Factory(Counter)
     backfills_from: int = 0
     backfills_to: int = 0
+    _silent: OrderedDict[str, str] = field(factory=OrderedDict, repr=False)
+
+    def silently(self, key: str, sentence: str) -> None:
+        """Remember why a look-up of this key was a miss that is no plain one; of the last thousands only."""
+        self._silent[key] = sentence
+        self._silent.move_to_end(key)
+        if len(self._silent) > _MOST_SILENT:
+            self._silent.popitem(last=False)
+
+    def silence(self, key: str) -> str:
+        """Why the last look-up of this key was no plain miss; empty if it was one. Forgets it."""
+        return self._silent.pop(key, "")
 
     def add(self, operation: str, outcome: str, seconds: float = 0.0) -> None:
         """Count one."""

@@ -73,6 +73,7 @@ class Signed:
         entry = found[len(_MAGIC) + _MAC_BYTES :]
         if not hmac.compare_digest(found[: len(_MAGIC) + _MAC_BYTES], _MAGIC + self._mac(name, entry)):
             self._figures.add("get", "bad_signature")
+            self._figures.silently(key, f"{self._figures.name} holds an entry that is not signed with our key.")
             self._log.emit(events.BAD_SIGNATURE, key=key)
             return None
         return entry

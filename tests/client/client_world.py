@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from sccache_twisted.client.cache import CompileCache
+from sccache_twisted.client.cache.observer import Observer
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, RunHere
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.inputs import Gathered, Lister
@@ -24,6 +25,7 @@ from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.interfaces import Finished, IBlobSource, ICacheStore, IDispatcher, RemoteRun
 from sccache_twisted.model import JOB_TEMPORARY, Action, ActionResult, JobFigures, JobId, OutputFile, mint_server_id
 from sccache_twisted.net.processes import ProcessRunner
+from sccache_twisted.storage.notebook import Notebook
 from sccache_twisted.toolchains import ToolchainCache
 
 SERVER = mint_server_id("world", bytes(8))
@@ -90,16 +92,26 @@ def run(action: Action) -> ActionResult:
 
 
 class Bench:
-    """A pipeline before a world, to be called as a launcher calls it. With a ``store`` it caches."""
+    """A pipeline before a world, to be called as a launcher calls it. With a ``store`` it caches, and ``notes`` it."""
 
-    def __init__(self, reactor: Any, cache: Path, world: World | None, store: ICacheStore | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        cache: Path,
+        world: World | None,
+        store: ICacheStore | None = None,
+        notes: Path | None = None,
+    ) -> None:
         self.world = world
         self.statistics = Statistics()
         self.runner = ProcessRunner(reactor)
         self.lister = Lister(self.runner, 3)
         self.finder = CompilerFinder(self.runner)
         toolchains = Toolchains(ToolchainCache(os.fsencode(cache)))
-        self.cache = None if store is None else CompileCache(reactor, store, toolchains, self.statistics)
+        self.cache = None
+        if store is not None:
+            observer = Observer(reactor, None if notes is None else Notebook(os.fsencode(notes)))
+            self.cache = CompileCache(reactor, store, toolchains, self.statistics, observer=observer)
         self.pipeline = Pipeline(
             reactor, self.runner, self.finder, self.lister, toolchains, world, self.statistics, self.cache
         )

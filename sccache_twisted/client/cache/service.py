@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 
 from sccache_twisted.client.cache import files
 from sccache_twisted.client.cache.flights import Flights, Outcome, Turn
+from sccache_twisted.client.cache.observer import FAILED, Observer, Trail
 from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, recipe, sight
 from sccache_twisted.client.cache.states import FileStates
 from sccache_twisted.client.calls import Answered, LocalWatch
@@ -25,10 +26,12 @@ from sccache_twisted.errors import StorageError
 from sccache_twisted.hashing import entry as entries
 from sccache_twisted.hashing.entry import Entry, StoredOutput
 from sccache_twisted.hashing.envelope import Damaged
+from sccache_twisted.hashing.note import Look
 from sccache_twisted.interfaces import Finished, ICacheStore
 from sccache_twisted.logs import events
 from sccache_twisted.logs.events import EventLog
 from sccache_twisted.model import OutputFile, RunsLocally
+from sccache_twisted.storage.levels import Levels
 
 _T = TypeVar("_T")
 _MOST_WAITING_BYTES = 512 << 20
@@ -46,12 +49,14 @@ class Lookup:
     owner: bool = False
     passed_on: bool = False
     """Somebody else ends it, when the result is there."""
+    trail: Trail = Factory(Trail)
 
 
 class CompileCache:
     """The cache of one client. ``store`` is its own: closed when it stops.
 
-    A call waits at most ``patience_seconds`` for another one that compiles the same.
+    A call waits at most ``patience_seconds`` for another one that compiles the same. ``observer`` is told what becomes
+    of each look-up.
     """
 
     def __init__(
@@ -61,13 +66,15 @@ class CompileCache:
         toolchains: Toolchains,
         statistics: Statistics,
         patience_seconds: float = 600.0,
+        observer: Observer | None = None,
     ) -> None:
+        self.observer = observer or Observer(reactor)
+        self.states = FileStates()
         self._patience_seconds = patience_seconds
         self._reactor = reactor
         self._store = store
         self._toolchains = toolchains
         self._statistics = statistics
-        self._states = FileStates()
         self._flights = Flights()
         self._writes: set[Deferred[None]] = set()
         self._waiting_bytes = 0
@@ -76,8 +83,13 @@ class CompileCache:
     async def stop(self) -> None:
         """Store what waits to be stored, and close the store."""
         while self._writes:
-            await DeferredList([_followed(write) for write in self._writes])
+            await self.settled()
+        await self.observer.stop()
         await self._store.close()
+
+    async def settled(self) -> None:
+        """Wait for what is being stored now."""
+        await DeferredList([_followed(write) for write in self._writes])
 
     # --- looking up ---
 
@@ -86,12 +98,15 @@ class CompileCache:
         sighted = await self._in_thread(self._sight, request)
         if isinstance(sighted, str):
             self._statistics.not_cacheable(sighted)
+            self.observer.refused(request.call, request.cwd, sighted, request)
             return None
+        trail = Trail()
         if request.call.recache:
-            return Lookup(sighted)
+            trail.look = Look.RECACHE
+            return Lookup(sighted, trail=trail)
         for _ in range(_LOOKS):
             landed = self._flights.landed
-            answer = await self._direct(sighted)
+            answer = await self._direct(sighted, trail)
             if answer is not None:
                 return answer
             turn = await self._turn(sighted.key)
@@ -99,19 +114,20 @@ class CompileCache:
                 break
             if turn is Turn.LOOK_AGAIN:
                 continue
-            lookup = Lookup(sighted, owner=True)
+            lookup = Lookup(sighted, owner=True, trail=trail)
             if not self._flights.landed_since(sighted.key, landed):
                 return lookup
             try:
-                answer = await self._direct(sighted)
+                answer = await self._direct(sighted, trail)
             except BaseException:
                 self.end(lookup, Outcome.CANCELLED)
                 raise
             if answer is None:
                 return lookup
+            trail.noted = True
             self.end(lookup, Outcome.STORED)
             return answer
-        return Lookup(sighted)
+        return Lookup(sighted, trail=trail)
 
     def _turn(self, key: str) -> Deferred[Turn]:
         """Wait for a turn, but not for ever: its owner's compiler may have been stopped at a terminal."""
@@ -122,16 +138,17 @@ class CompileCache:
         self, lookup: Lookup, question: Question, gathered: Gathered, listed: Listed, *, fixed_time: bool
     ) -> Recipe | str:
         """What to look for and to store now that the inputs are known, or why it can't be stored. In a thread."""
-        return recipe(lookup.sighted, question, gathered, listed, self._states, fixed_time=fixed_time)
+        return recipe(lookup.sighted, question, gathered, listed, self.states, fixed_time=fixed_time)
 
     async def preprocessed(self, lookup: Lookup, made: Recipe) -> Answered | None:
         """The answer, if it lies under a key of the inputs."""
+        lookup.trail.made = made
         if not lookup.sighted.request.call.recache:
             for key in made.keys:
-                entry = await self._entry(key)
+                entry = await self._entry(key, lookup.trail)
                 answer = await self._serve(lookup.sighted, entry) if entry is not None else None
                 if answer is not None:
-                    lookup.passed_on = True
+                    lookup.passed_on = lookup.trail.by_text = True
                     self._own(self._lead_to(lookup, made, key))
                     return answer
         self._statistics.cache_missed(lookup.sighted.request.compilation)
@@ -139,6 +156,8 @@ class CompileCache:
 
     def end(self, lookup: Lookup, outcome: Outcome = Outcome.NOT_STORED) -> None:
         """A lookup is over; whoever waits for it is told. Ending twice is fine."""
+        if outcome is not Outcome.CANCELLED:
+            self.observer.ended(lookup.sighted, lookup.trail, stored=outcome is Outcome.STORED)
         if lookup.owner:
             lookup.owner = False
             self._flights.end(lookup.sighted.key, outcome)
@@ -165,13 +184,14 @@ class CompileCache:
     async def keep_written(self, lookup: Lookup, made: Recipe, before: Sequence[Signature], ended: Finished) -> None:
         """Read what a compiler on this machine has written, if it saw what was keyed; then store it, later."""
         try:
-            read = await self._in_thread(files.read_written, made, before, ended, self._states)
+            read = await self._in_thread(files.read_written, made, before, ended, self.states)
         except BaseException:
             self.end(lookup, Outcome.CANCELLED)
             raise
         if read is None or isinstance(read, str):
             if read is not None:
                 self._statistics.not_cacheable(read)
+            lookup.trail.why_not = FAILED if read is None else read
             self.end(lookup)
             return
         self._own(self._keep(lookup, made, read))
@@ -191,6 +211,7 @@ class CompileCache:
         except StorageError as problem:
             self._statistics.cache_write_errors += 1
             self._log.emit(events.CACHE_FAILED, what="store", reason=problem.sentence)
+            lookup.trail.why_not = problem.sentence
         finally:
             self._waiting_bytes -= size
             self.end(lookup, outcome)
@@ -210,6 +231,7 @@ class CompileCache:
     async def _remember(self, lookup: Lookup, made: Recipe, key: str) -> bool:
         """Write into the manifest what leads to a result; whether it will be found. A damaged one begins anew."""
         if made.conditions is None:
+            lookup.trail.why_not = "untraceable_input"
             return False
         of = lookup.sighted.key
         try:
@@ -219,6 +241,7 @@ class CompileCache:
         except StorageError as problem:
             self._statistics.cache_write_errors += 1
             self._log.emit(events.CACHE_FAILED, what="store", reason=problem.sentence)
+            lookup.trail.why_not = problem.sentence
             return False
         return True
 
@@ -236,23 +259,32 @@ class CompileCache:
 
     # --- asking the store ---
 
-    async def _direct(self, sighted: Sighted) -> Answered | None:
-        stored = await self._get(sighted.key)
+    async def _direct(self, sighted: Sighted, trail: Trail) -> Answered | None:
+        trail.look = Look.NO_MANIFEST
+        stored = await self._get(sighted.key, trail)
         if stored is None:
             return None
-        key = await self._in_thread(files.find, sighted, stored, self._states)
+        key = await self._in_thread(files.find, sighted, stored, self.states)
         if isinstance(key, Damaged):
+            trail.look = Look.DAMAGED
             await self._drop(sighted.key, key)
             return None
-        entry = await self._entry(key) if key is not None else None
-        return await self._serve(sighted, entry) if entry is not None else None
+        trail.look = Look.NO_SET if key is None else Look.NO_ENTRY
+        entry = await self._entry(key, trail) if key is not None else None
+        answer = await self._serve(sighted, entry) if entry is not None else None
+        if answer is not None:
+            self.observer.hit(sighted)
+        elif entry is not None:
+            trail.look = Look.UNFIT
+        return answer
 
-    async def _entry(self, key: str) -> Entry | None:
-        stored = await self._get(key)
+    async def _entry(self, key: str, trail: Trail) -> Entry | None:
+        stored = await self._get(key, trail)
         if stored is None:
             return None
         entry = await self._in_thread(files.unpack, key, stored)
         if isinstance(entry, Damaged):
+            trail.look = Look.DAMAGED
             await self._drop(key, entry)
             return None
         return entry
@@ -266,13 +298,21 @@ class CompileCache:
         self._statistics.cache_hit(request.compilation, self._reactor.seconds() - began)
         return Answered(0, entry.stdout, entry.stderr, cached=True)
 
-    async def _get(self, key: str) -> bytes | None:
+    async def _get(self, key: str, trail: Trail) -> bytes | None:
         try:
-            return await self._store.get(key)
+            found = await self._store.get(key)
         except StorageError as problem:
             self._statistics.cache_read_errors += 1
             self._log.emit(events.CACHE_FAILED, what="read", reason=problem.sentence)
+            trail.troubles.append(problem.sentence)
             return None
+        if found is None and isinstance(self._store, Levels):
+            trail.troubles += self._store.silent(key)
+        return found
+
+    async def ask(self, key: str) -> bytes | None:
+        """What is stored under a key, for somebody who explains; None also where that can't be told."""
+        return await self._get(key, Trail())
 
     async def _drop(self, key: str, damage: Damaged) -> None:
         self._statistics.cache_read_errors += 1
@@ -286,7 +326,7 @@ class CompileCache:
         toolchain = self._toolchains.packaged(request.compilation.compiler, request.call.env)
         if isinstance(toolchain, RunsLocally):
             return toolchain.reason
-        return sight(request, toolchain.digest, self._states) or "unreadable_input"
+        return sight(request, toolchain.digest, self.states) or "unreadable_input"
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
