@@ -7,6 +7,9 @@ share, the local slots, are marked ``alone`` and run by themselves.
 from pathlib import Path
 
 import pytest
+from support.counts import pytest_runtest_logreport, pytest_terminal_summary
+
+__all__ = ["pytest_runtest_logreport", "pytest_terminal_summary"]
 
 TESTS = Path(__file__).parent
 _TREES = "trees"

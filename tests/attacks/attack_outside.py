@@ -151,6 +151,7 @@ class Attacked:
     """A worker in a process of its own, and what lies around it."""
 
     def __init__(self, program: Path, archive: tuple[str, Path], *, root: bool) -> None:
+        self.root = root
         self.around = Outside(program)
         directory = self.around.directory
         uid = 0 if root else ORDINARY

@@ -1,17 +1,13 @@
-"""One attacked worker for each of two ways to run it, shared by all attacks; and their count at the end."""
+"""One attacked worker for each of two ways to run it, shared by all attacks."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from attack_outside import Attacked, build_program, packaged_gcc
-
-WAYS = {"root": "as root", "user": "as an ordinary user"}
-_held: Counter[str] = Counter()
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +26,7 @@ def hostile_program(place):
     return place / "attack"
 
 
-@pytest.fixture(scope="module", params=list(WAYS))
+@pytest.fixture(scope="module", params=["root", "user"])
 def attacked(request, place, hostile_program):
     """A worker that drops to slots' uids, and one that is an ordinary user."""
     archive = place / "gcc.tar.zst"
@@ -40,14 +36,3 @@ def attacked(request, place, hostile_program):
     target = Attacked(hostile_program, known, root=request.param == "root")
     yield target
     target.stop()
-
-
-def pytest_runtest_logreport(report):
-    if report.when == "call" and report.passed and "::test_an_attack_" in report.nodeid:
-        _held[report.nodeid.partition("[")[2].partition("-")[0]] += 1
-
-
-def pytest_terminal_summary(terminalreporter):
-    if _held:
-        counts = ", ".join(f"{_held[way]} {words}" for way, words in WAYS.items())
-        terminalreporter.write_line(f"attacks: {counts}")

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from attack_outside import ORDINARY, SECRET, Outside, as_user
 from attack_table import ATTACKS
+from support.counts import COUNTED
 
 pytestmark = pytest.mark.root
 
@@ -17,7 +18,7 @@ BY_NAME = {attack.name: attack for attack in ATTACKS}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_an_attack_has_no_effect_outside(attacked, name):
+def test_an_attack_has_no_effect_outside(attacked, name, record_property):
     """It is answered as it should be, gets nothing, nobody outside notices; slot, stores and next job are right."""
     attack = BY_NAME[name]
     result = attacked.tell("attack", name=name)
@@ -34,6 +35,7 @@ def test_an_attack_has_no_effect_outside(attacked, name):
     attacked.around.unharmed()
     attacked.leaves_nothing()
     attacked.compiles()
+    record_property(COUNTED, ("attacks", "as root" if attacked.root else "as an ordinary user", name))
 
 
 def test_there_are_enough_attacks_and_each_is_another():

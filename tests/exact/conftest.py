@@ -1,4 +1,4 @@
-"""One cluster and one client of its own for all projects, and what the terminal says of the corpus at the end."""
+"""One cluster and one client of its own for all projects."""
 
 import json
 import os
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from counted import COUNTED
 from support.cluster import Cluster, wait_for
 
 
@@ -66,10 +65,3 @@ def bench(toolchain_store):
     ):
         os.chmod(path, 0o755)
         yield Workbench(cluster, Path(path))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how much was compared."""
-    if COUNTED["cases"]:
-        counts = ", ".join(f"{len(what)} {name}" for name, what in COUNTED.items())
-        terminalreporter.write_line(f"exactness corpus: {counts}")

@@ -13,9 +13,9 @@ import time
 import pytest
 import pytest_twisted
 from corpus import CASES
-from counted import COUNTED
 from oracle import Around, World, client, held_against, response_files
 from strace_log import traced
+from support.counts import COUNTED
 from support.trees import differences, set_aside, snapshot
 from support.trees.commands import Result
 from twisted.internet import reactor
@@ -47,7 +47,7 @@ def ours(toolchain_store):
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_project_compiles_on_a_worker_as_it_does_here(bench, ours, project, compiler):
+async def test_a_project_compiles_on_a_worker_as_it_does_here(bench, ours, project, compiler, record_property):
     """Files, modes, output and status are equal; what the compiler found and missed is what was shipped."""
     site = bench.site
     words, env = project.words(compiler, site), project.environment(compiler, site)
@@ -101,7 +101,9 @@ async def test_a_project_compiles_on_a_worker_as_it_does_here(bench, ours, proje
         events = bench.heard("job_done", "job_local")
         assert [event["sentence"] for event in events if event["event"] == "job_local"] == []
         assert {event["server_id"] for event in events if event["event"] == "job_done"} <= bench.servers
+    case = f"{project.name}-{compiler}"
+    counts = [("projects", project.name), ("cases", case)]
     if shipped is not None and shipped.action is not None:
-        COUNTED["held against the oracle"].add(f"{project.name}-{compiler}")
-    COUNTED["projects"].add(project.name)
-    COUNTED["cases"].add(f"{project.name}-{compiler}")
+        counts.append(("held against the oracle", case))
+    for what, item in counts:
+        record_property(COUNTED, ("exactness corpus", what, item))
