@@ -32,6 +32,9 @@ from sccache_twisted.model import (
 _RESTLESS = re.compile(rb"native|%include|(?:^|\s)@", re.MULTILINE)
 """What a file of options may not hold: this machine's processor, and the names of further such files."""
 
+MOST_ARGUMENTS = 6000
+"""bubblewrap takes 9000 words, and its own are among them."""
+
 TABLES: dict[CompilerFamily, OptionTable] = {CompilerFamily.GCC: GCC, CompilerFamily.CLANG: CLANG}
 
 
@@ -144,6 +147,8 @@ def parse(
         expanded = expand(args, cwd, read_file)
     except TooMuch as error:
         return NotCacheable("response_file", str(error))
+    if len(expanded) > MOST_ARGUMENTS:
+        return NotCacheable("too_many_arguments", str(len(expanded)))
     facts = Facts(compiler, cwd)
     listing = _read_options(facts, expanded)
     refusal = _refusal(facts, env)

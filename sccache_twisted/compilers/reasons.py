@@ -53,6 +53,7 @@ _NOT_CACHEABLE = {
     "verbose": "The command shows how the compiler works, with paths that differ from run to run.",
     "no_cache": "SCCACHE_NO_CACHE was set for this call.",
     "missing_output": "An output was not there, or was not the compiler's any more, when it was to be stored.",
+    "too_many_arguments": "The command has more arguments than fit into a sandbox.",
     "too_large": "The preprocessed text is too long.",
     "too_new": "A source or header changed so shortly before that its time can't tell whether it changed again.",
     "twin_headers": "Two headers with #pragma once have one content: which is read depends on times or on inodes.",

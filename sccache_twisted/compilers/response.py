@@ -17,8 +17,13 @@ _BLANK = frozenset(b" \t\n\v\f\r")
 _BACKSLASH, _SINGLE, _DOUBLE = b"\\'\""
 
 
+ARGUMENT_BYTES = 128 << 10
+ARGUMENTS_BYTES = 1800 << 10
+"""What the kernel gives a new program: so much in one argument, and so much in all, with room for an environment."""
+
+
 class TooMuch(ValueError):
-    """Response files nest too deeply or are too long."""
+    """Response files nest too deeply, or hold more than may stand on a command line."""
 
 
 def split(text: bytes) -> list[bytes]:
@@ -82,4 +87,7 @@ def expand(arguments: Sequence[bytes], cwd: bytes, read_file: Callable[[bytes], 
             resolved += resolve(split(text), depth + 1)
         return resolved
 
-    return tuple(resolve(arguments, 0))
+    resolved = tuple(resolve(arguments, 0))
+    if sum(len(argument) + 9 for argument in resolved) > ARGUMENTS_BYTES or max(map(len, resolved)) >= ARGUMENT_BYTES:
+        raise TooMuch("more in response files than a program can be given")
+    return resolved

@@ -285,6 +285,13 @@ def test_response_files_that_name_themselves_end() -> None:
     assert isinstance(understand("gcc", ["@r"], "/w", files={b"/w/r": b"@r @r"}), NotCacheable)
 
 
+def test_response_files_that_hold_more_than_a_command_line_may() -> None:
+    """What could not be given to any program is left to the compiler, which reads the file itself."""
+    for text, fits in ((b"-DA=1 " * 5_000, True), (b"-DA=1 " * 6_000, False), (b"-DA=" + b"1" * 131_072, False)):
+        parsed = understand("gcc", ["@r", "-c", "a.c"], "/w", files={b"/w/r": text})
+        assert isinstance(parsed, Compilation if fits else NotCacheable)
+
+
 def test_paths_that_are_not_text() -> None:
     """Paths are bytes, and come back as they were."""
     parsed = compilation("gcc", b"-c", b"\xff dir/\xfe$#:.c", b"-MD", b"-o", b"o \xff.o")

@@ -108,6 +108,25 @@ OPTIONS = (
         status=1,
     ),
     Project(
+        "a-very-long-command-line",
+        {"a.c": "int v = A1499;\n"},
+        ["{cc}", "-g", *(f"-DA{number}=1{'/**/' * 15}" for number in range(1500)), "-c", "a.c", "-o", "a.o"],
+        by=C,
+    ),
+    Project(
+        "a-very-long-response-file",
+        {"a.c": "int v = A4999;\n", "o.rsp": "\n".join(f"-DA{number}=1{'/**/' * 60}" for number in range(5000))},
+        "{cc} @o.rsp -c a.c -o a.o",
+        by=CLANG,
+    ),
+    Project(
+        "a-response-file-with-more-than-fits",
+        {"a.c": "int v = A9999;\n", "o.rsp": "\n".join(f"-DA{number}=1" for number in range(10000))},
+        "{cc} @o.rsp -c a.c -o a.o",
+        by=CLANG,
+        stays="too_many_arguments",
+    ),
+    Project(
         "temporaries-kept",
         {"a.c": "int v;\n"},
         "{cc} -save-temps -c a.c -o a.o",
