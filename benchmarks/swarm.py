@@ -1,4 +1,4 @@
-"""Workers by the thousand and some clients in one process, on real TLS sockets, light enough to leave the machine alone.
+"""Workers by the thousand and some clients in one process, on real TLS sockets, light enough to leave the rest alone.
 
 They speak AMP as bytes and not through Twisted, since what is to be measured is the scheduler: with real façades this
 side would need more of the machine than that one. What they say is what a worker and a client say in a job's life:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -12,6 +14,10 @@ from sccache_twisted.errors import SandboxFailed, WorkerStorage
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
+_OPENAT2: Final = 437
+_NO_SYMLINKS: Final = struct.pack("QQQ", DIRECTORY, 0, 0x04)  # struct open_how with RESOLVE_NO_SYMLINKS
+_UNKNOWN: Final = {errno.ENOSYS, errno.EPERM}
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
@@ -22,6 +28,20 @@ def opened(name: bytes, parent: int | None, flags: int = DIRECTORY) -> Iterator[
         yield fd
     finally:
         os.close(fd)
+
+
+def open_below(path: bytes, base: int) -> int:
+    """A descriptor of the directory at a relative path, no link followed on the way to it either; OSError.
+
+    For directories that somebody may move while we look. Before Linux 5.6 only the last name is safe.
+    """
+    fd = int(_libc.syscall(_OPENAT2, base, path, _NO_SYMLINKS, len(_NO_SYMLINKS)))
+    if fd >= 0:
+        return fd
+    number = ctypes.get_errno()
+    if number in _UNKNOWN:
+        return os.open(path, DIRECTORY, dir_fd=base)
+    raise OSError(number, os.strerror(number), path)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from typing import Final
 
 from attrs import frozen
 
+from sccache_twisted.worker.files import open_below
+
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _OPEN_FILES: Final = 4096
@@ -157,14 +159,18 @@ def disk_usage(directories: Iterable[bytes]) -> int:
     """Bytes of disk that files below these directories take; a tree too large or deep to be walked takes a terabyte."""
     total, seen = 0, 0
     bases: list[int] = []
-    pending: list[tuple[int | None, str]] = [(None, os.fsdecode(directory)) for directory in directories]
+    pending: list[tuple[int, bytes]] = []
     try:
+        for directory in directories:
+            with suppress(OSError):
+                bases.append(os.open(directory, _DIRECTORY))
+                pending.append((bases[-1], b"."))
         while pending:
             base, path = pending.pop()
             try:
-                fd = os.open(path, _DIRECTORY, dir_fd=base)
+                fd = open_below(path, base)
             except OSError:
-                continue  # gone, or closed by the job to itself
+                continue  # gone, closed by the job to itself, or no directory any more
             keep = len(path) > _LONG
             bases += [fd] if keep else []
             try:
@@ -175,7 +181,8 @@ def disk_usage(directories: Iterable[bytes]) -> int:
                             total += entry.stat(follow_symlinks=False).st_blocks * 512
                             if entry.is_dir(follow_symlinks=False):
                                 # Paths have an end, trees need not: go on from here where one becomes long.
-                                pending.append((fd, entry.name) if keep else (base, f"{path}/{entry.name}"))
+                                name = os.fsencode(entry.name)
+                                pending.append((fd, name) if keep else (base, path + b"/" + name))
             finally:
                 if not keep:
                     os.close(fd)

@@ -10,7 +10,7 @@ import socket
 import stat
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from hypothesis import given, settings
@@ -376,6 +376,34 @@ def test_whatever_lies_in_an_outputs_place(store, owner, deed, place):
         root.build(again, copy)
         as_planned(root.root, store[0], inputs)
         assert sorted(os.listdir(root.root + ABOVE)) == [b"own.h"]
+
+
+def test_a_job_that_moves_directories_under_the_samplers_eyes(store, monkeypatch):
+    """A link that a living job puts in the place of a directory on the way is not followed, nor is what it has lost."""
+    inputs = (DirectoryInput(b"/w/d/e/x"),)
+    with beside_a_watched_tree(store, OWNER) as (root, watched):
+        world = plan(action_of(inputs, (b"/w/a.o", b"/w/d/e/a.o")), tree_of(*store), None)
+        root.build(world, copy)
+        with open(root.root + b"/w/a.o", "wb") as out:
+            out.write(bytes(1 << 16))
+        looks = []
+
+        def scandir(fd):
+            looks.append(os.readlink(f"/proc/self/fd/{fd}"))
+            if looks[-1].endswith("/w/d") and not os.path.islink(root.root + b"/w/d"):
+                listed = list(real(fd))
+                os.rename(root.root + b"/w/d", root.root + b"/w/away")
+                os.symlink(watched.place + b"/d", root.root + b"/w/d")
+                return nullcontext(listed)
+            return real(fd)
+
+        real = os.scandir
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", scandir)
+            size = disk_usage([root.root + b"/w"])
+        assert (1 << 16) <= size < (1 << 17)
+        assert looks[-1].endswith("/w/d")
+        watched.untouched()
 
 
 def _examples(store, number):
