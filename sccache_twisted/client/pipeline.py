@@ -9,36 +9,34 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.internet.threads import deferToThreadPool
 
 from sccache_twisted.client.action import Command, command_of, make_action
-from sccache_twisted.client.cache import CompileCache, Lookup, Recipe, Request
+from sccache_twisted.client.cache import CompileCache, Recipe, Request
 from sccache_twisted.client.cache.flights import Outcome
 from sccache_twisted.client.cache.observer import FAILED
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, LocalWatch, RunHere, apparent_cwd
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.fallback import FellBack, InputChanged
 from sccache_twisted.client.inputs import (
-    FileMemo,
     Gathered,
     InputBlobs,
     InputsChanged,
     Listed,
     Lister,
-    Question,
-    gather,
     still_current,
 )
+from sccache_twisted.client.inputs.gather import TRIPPED
 from sccache_twisted.client.inputs.memo import Signature
 from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of, write_outputs
+from sccache_twisted.client.preparing import Case, Prepared, Preparer
 from sccache_twisted.client.stats import Statistics
-from sccache_twisted.client.surroundings import is_special, not_found, read_response_file, time_is_fixed
+from sccache_twisted.client.surroundings import is_special, not_found, read_response_file
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.compilers.colour import coloured
 from sccache_twisted.compilers.commandline import parse
-from sccache_twisted.compilers.environment import zone_files
 from sccache_twisted.compilers.reasons import sentence
 from sccache_twisted.errors import NoLocalFallback
 from sccache_twisted.interfaces import Finished, IDispatcher, IProcessRunner, RemoteRun
@@ -53,34 +51,9 @@ from sccache_twisted.model import (
     Try,
     worker_name,
 )
-from sccache_twisted.toolchains import PackagedToolchain
 
 _WHOLE_PROGRAM = "link"
 """The one reason for no compilation of ours that a source may have been compiled for."""
-
-
-@frozen
-class _Prepared:
-    """All that a thread found out about a compilation: its inputs, the toolchain for it, where its result is kept.
-
-    ``recipe`` is a word where the result can't be kept, None where nobody asked.
-    """
-
-    gathered: Gathered
-    toolchain: PackagedToolchain
-    recipe: Recipe | str | None = None
-
-
-@frozen
-class _Case:
-    """A call that was understood, on its way. ``local``: why it stays on this machine whatever its inputs are."""
-
-    call: Call
-    compilation: Compilation
-    cwd: bytes
-    places: tuple[Place, ...]
-    local: RunsLocally | None
-    lookup: Lookup | None
 
 
 class Pipeline:
@@ -96,14 +69,15 @@ class Pipeline:
         dispatcher: IDispatcher | None,
         statistics: Statistics,
         cache: CompileCache | None = None,
+        *,
+        predict: bool = True,
     ) -> None:
         self._cache = cache
         self._reactor = reactor
         self._finder = finder
         self._lister = lister
-        self._toolchains = toolchains
         self._dispatcher = dispatcher
-        self._memo = FileMemo()
+        self._preparer = Preparer(toolchains, cache, predict=predict)
         self._runner = runner
         self._log = EventLog.of("sccache_twisted.client", role="client")
         self.statistics = statistics
@@ -164,7 +138,7 @@ class Pipeline:
         if self._cache is not None:
             self._cache.observer.refused(call, cwd, reason, request)
 
-    def _not_stored(self, case: _Case, reason: str, *, counted: bool = True) -> None:
+    def _not_stored(self, case: Case, reason: str, *, counted: bool = True) -> None:
         """The result of a call that was looked for will not be stored."""
         if case.lookup is not None:
             case.lookup.trail.why_not = reason
@@ -194,7 +168,7 @@ class Pipeline:
                 self._refused(call, cwd, compilation.local_reason, request)
         if local is not None and lookup is None:
             return self._here(call, compilation, local)
-        case = _Case(call, compilation, cwd, places, local, lookup)
+        case = Case(call, compilation, cwd, places, local, lookup)
         if self._cache is None or lookup is None:
             return await self._make(case)
         try:
@@ -206,9 +180,12 @@ class Pipeline:
             self._cache.end(lookup)
         return decision
 
-    async def _make(self, case: _Case) -> Decision:
+    async def _make(self, case: Case) -> Decision:
         """The result of a compilation that is not known by its command and source alone."""
         call, compilation = case.call, case.compilation
+        decision = await self._predicted(case)
+        if decision is not None:
+            return decision
         earlier: dict[bytes, Signature] | None = None
         for _ in range(2):
             listed = await self._lister.list(compilation, case.cwd, call.env)
@@ -229,9 +206,26 @@ class Pipeline:
         self._not_stored(case, "modified_input")
         return self._here(call, compilation, case.local or RunsLocally("modified_input"))
 
-    async def _with_inputs(self, case: _Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> Decision:
+    async def _predicted(self, case: Case) -> Decision | None:
+        """The result of what needs no preprocessor; None where it does after all."""
+        if self._cache is None or case.lookup is None or self._dispatcher is None:
+            return None
+        prepared = await self._in_thread(self._preparer.predicted, case)
+        if prepared is None:
+            return None
+        try:
+            decision = await self._distribute(self._dispatcher, case, prepared)
+        except InputChanged:
+            return None
+        if decision is None:
+            self._preparer.mistaken(case)
+            return None
+        self._cache.missed(case.lookup)
+        return decision
+
+    async def _with_inputs(self, case: Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> Decision:
         call, compilation = case.call, case.compilation
-        prepared = await self._in_thread(self._prepare, case, listed, earlier)
+        prepared = await self._in_thread(self._preparer.listed, case, listed, earlier)
         if isinstance(prepared, RunsLocally):
             self._not_stored(case, prepared.reason)
             return self._here(call, compilation, case.local or prepared)
@@ -244,15 +238,18 @@ class Pipeline:
         if case.local is not None or self._dispatcher is None:
             local = case.local or RunsLocally("not_configured")
             return self._here(call, compilation, local, watch=self._watch(case, prepared))
-        return await self._distribute(self._dispatcher, case, prepared)
+        decision = await self._distribute(self._dispatcher, case, prepared)
+        assert decision is not None, "only what was predicted can have been mistaken"  # noqa: S101 - see _judge
+        return decision
 
-    def _watch(self, case: _Case, prepared: _Prepared) -> LocalWatch | None:
+    def _watch(self, case: Case, prepared: Prepared) -> LocalWatch | None:
         """Who keeps what a compiler on this machine will write, if anybody may."""
         if self._cache is None or case.lookup is None or not isinstance(prepared.recipe, Recipe):
             return None
         return self._cache.watch(case.lookup, prepared.recipe)
 
-    async def _distribute(self, dispatcher: IDispatcher, case: _Case, prepared: _Prepared) -> Decision:
+    async def _distribute(self, dispatcher: IDispatcher, case: Case, prepared: Prepared) -> Decision | None:
+        """Have a worker do it; None where what was predicted was not enough."""
         call, compilation, cwd = case.call, case.compilation, case.cwd
         gathered, toolchain = prepared.gathered, prepared.toolchain
         command = await command_of(self._runner, call, compilation, cwd)
@@ -276,10 +273,12 @@ class Pipeline:
         return await self._judge(case, command, prepared, remote, began)
 
     async def _judge(
-        self, case: _Case, command: Command, prepared: _Prepared, remote: RemoteRun, began: float
-    ) -> Decision:
+        self, case: Case, command: Command, prepared: Prepared, remote: RemoteRun, began: float
+    ) -> Decision | None:
         call, compilation, places = case.call, case.compilation, case.places
         result, gathered = remote.result, prepared.gathered
+        if prepared.predicted is not None and not self._as_predicted(remote):
+            return None
         if result.exit_code != 0:
             self._not_stored(case, FAILED, counted=False)
             return self._here(call, compilation, RunsLocally("confirm_error"), remote)
@@ -304,9 +303,24 @@ class Pipeline:
         self.statistics.compilations += 1
         self.statistics.dist_compiles[worker_name(remote.figures.server_id)] += 1
         stderr = command.said + result.stderr
-        if self._cache is not None and case.lookup is not None and isinstance(prepared.recipe, Recipe):
-            self._cache.keep(case.lookup, prepared.recipe, files, result.stdout, stderr)
+        if self._cache is not None and case.lookup is not None:
+            if prepared.predicted is not None:
+                what = (prepared.predicted, gathered)
+                self._cache.keep_predicted(case.lookup, *what, files, result.stdout, stderr)
+            elif isinstance(prepared.recipe, Recipe):
+                self._cache.keep(case.lookup, prepared.recipe, files, result.stdout, stderr)
         return Answered(0, result.stdout, stderr, remote)
+
+    def _as_predicted(self, remote: RemoteRun) -> bool:
+        """Whether a compiler read nothing but what was expected."""
+        attempt, server_id = _try_of(remote), remote.figures.server_id
+        if remote.result.exit_code != 0 and TRIPPED in remote.result.stderr + remote.result.stdout:
+            self.statistics.dist_mispredictions += 1
+            self._log.emit(events.JOB_MISPREDICTED, attempt=attempt, server_id=server_id)
+            return False
+        self.statistics.dist_predictions += 1
+        self._log.emit(events.JOB_PREDICTED, attempt=attempt, server_id=server_id)
+        return True
 
     async def finished(self, decision: RunHere, local: Finished) -> Answered:
         """A local compilation has ended: its own output is the answer, whatever a worker had said.
@@ -342,31 +356,6 @@ class Pipeline:
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
-
-    def _prepare(self, case: _Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> _Prepared | RunsLocally:
-        call = case.call
-        compilation = self._toolchains.with_libraries(case.compilation, case.cwd, call.env)
-        if isinstance(compilation, RunsLocally):
-            return compilation
-        toolchain = self._toolchains.packaged(compilation.compiler, call.env)
-        if isinstance(toolchain, RunsLocally):
-            return toolchain
-        try:
-            dependencies, search_path = listed.read(compilation)
-        except OSError as problem:
-            return RunsLocally("unreadable_input", f"the dependency list: {problem.strerror}.")
-        times, zone = (call.arrival_ns, listed.began_ns), zone_files(call.env)
-        question = Question(compilation, case.cwd, dependencies, search_path, *times, earlier, zone)
-        gathered = gather(question, self._memo)
-        if isinstance(gathered, RunsLocally):
-            return gathered
-        fixed_time = time_is_fixed(call, compilation)
-        if gathered.time_macros and not fixed_time and listed.shows_time():
-            return RunsLocally("time_macros")
-        if self._cache is None or case.lookup is None:
-            return _Prepared(gathered, toolchain)
-        made = self._cache.recipe(case.lookup, question, gathered, listed, fixed_time=fixed_time)
-        return _Prepared(gathered, toolchain, made)
 
     # --- staying here ---
 

@@ -90,6 +90,7 @@ class ClientService(service.MultiService):
             self._dispatcher,
             self.statistics,
             self._cache,
+            predict=settings.predict_inputs,
         )
 
     def _connect(self, settings: ClientSettings, reactor: Any) -> None:

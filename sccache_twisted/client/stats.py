@@ -68,6 +68,8 @@ class Statistics:
     dist_errors: int = 0
     dist_retries: int = 0
     dist_discrepancies: int = 0
+    dist_predictions: int = 0
+    dist_mispredictions: int = 0
     local_compiles: Counter[str] = Factory(Counter)
     cache_hits: LanguageCounts = Factory(LanguageCounts)
     cache_misses: LanguageCounts = Factory(LanguageCounts)
@@ -126,6 +128,8 @@ class Statistics:
             "local_compiles": dict(self.local_compiles),
             "dist_retries": self.dist_retries,
             "dist_discrepancies": self.dist_discrepancies,
+            "dist_predictions": self.dist_predictions,
+            "dist_mispredictions": self.dist_mispredictions,
         }
         return {
             "stats": stats,

@@ -94,6 +94,8 @@ _LINE_MARKER = re.compile(rb'#[ \t]*\d+[ \t]+"((?:[^"\\\r\n]|\\.)+)"')
 _ESCAPED = re.compile(rb"\\(.)")
 _DEPENDENCY = re.compile(rb"GCC[ \t]+dependency[ \t]+" + _REST)
 _FURTHER = re.compile(rb'[,(][ \t]*(?:"([^"\r\n]+)"|<([^<>,()\r\n]+)>|([A-Za-z_$][\w$]*)[ \t]*(?=[,)]))')
+_COMMENT = re.compile(rb"//[^\n]*|/\*.*?\*/|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'", re.DOTALL)
+_BLANKS = re.compile(rb"[ \t]+")
 _STATEMENT_STARTS = (b'"', b";", b":", b"(", b"*/", b"\\n", b"\\t")
 _OPERAND_STARTS = (b'"', b"\\", b"%", b"_", b"$")
 _LOOK_BACK = 200
@@ -271,6 +273,16 @@ def scan(data: bytes) -> ScanResult:
         time_macros,
         once,
     )
+
+
+def without_comments(data: bytes) -> bytes:
+    """The text without comments and repeated blanks, its lines kept: about what a compiler without columns sees."""
+    return _BLANKS.sub(b" ", _COMMENT.sub(_blank_of, data))
+
+
+def _blank_of(found: re.Match[bytes]) -> bytes:
+    kept: bytes = found.group()
+    return b" " + b"\n" * kept.count(b"\n") if kept[:1] == b"/" else kept
 
 
 def wrapped_operands(data: bytes, wrappers: frozenset[bytes]) -> tuple[tuple[Operand, ...], frozenset[bytes]]:

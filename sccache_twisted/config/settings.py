@@ -138,6 +138,13 @@ class ClientSettings:
         "A job whose worker died while running it on this many server_ids compiles here.",
         minimum=1,
     )
+    predict_inputs: bool = key(
+        "dist",
+        "predict_inputs",
+        Unit.BOOLEAN,
+        True,
+        "Send a changed file with what it read the last time, without running the preprocessor.",
+    )
     compression_level: int = key(
         "dist", "compression_level", Unit.INTEGER, 1, "zstd level of what is sent to workers.", minimum=1
     )

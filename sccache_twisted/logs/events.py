@@ -103,6 +103,10 @@ JOB_KILLED = _event("job_killed", _warn, "the job's processes were killed: {reas
 JOB_RETRIED = _event("job_retried", _info, "another attempt in {wait:.3f} s ({code})", "code", "wait", ids=JOB)
 JOB_LOCAL = _event("job_local", _info, "compiles locally ({reason}): {sentence}", "reason", "sentence", ids=JOB)
 JOB_CANCELLED = _event("job_cancelled", _debug, "cancelled: {reason}", "reason", ids=JOB)
+JOB_PREDICTED = _event("job_predicted", _debug, "its inputs were predicted, no preprocessor ran", ids=PLACED)
+JOB_MISPREDICTED = _event(
+    "job_mispredicted", _info, "it reads more than was predicted: listed properly and run again", ids=PLACED
+)
 JOB_DISCREPANCY = _event(
     "job_discrepancy",
     _warn,

@@ -289,8 +289,8 @@ async def test_a_comment_matters_only_where_it_can_show(
     settle(tmp_path)
     listed = bench.listings
     answer = await compiled(bench, line, tmp_path)
-    assert bench.listings > listed
     assert answer.cached is hit
+    assert bench.listings > listed or not hit  # a miss needs no preprocessor: what it reads is predicted
     assert len(bench.world.actions) == (1 if hit else 2)
     assert (await compiled(bench, line, tmp_path)).cached
 

@@ -56,11 +56,16 @@ def toolchain_store():
 
 
 @pytest.fixture(scope="module")
-def bench(toolchain_store):
-    """Two workers, and results out of no cache."""
-    extra = {"SCCACHE_RECACHE": "1", "SCCACHE_LOG": "debug", "SCCACHE_DIST_CACHE_DIR": str(toolchain_store)}
+def extra():
+    """The cluster's own variables: results come out of no cache."""
+    return {"SCCACHE_RECACHE": "1", "SCCACHE_LOG": "debug"}
+
+
+@pytest.fixture(scope="module")
+def bench(toolchain_store, extra):
+    """Two workers."""
     with (
-        Cluster(2, slots=1, extra=extra) as cluster,
+        Cluster(2, slots=1, extra={**extra, "SCCACHE_DIST_CACHE_DIR": str(toolchain_store)}) as cluster,
         tempfile.TemporaryDirectory(prefix="exact-", dir="/tmp", ignore_cleanup_errors=True) as path,
     ):
         os.chmod(path, 0o755)

@@ -99,15 +99,9 @@ def recipe(
     ``fixed_time``: the compiler takes the date and the time of day from the environment.
     """
     compilation = question.compilation
-    if gathered.fresh:
-        return "too_new"
-    read = tuple((path, str(facts.input.digest)) for path, facts in gathered.read)
-    if not read or read[0][1] != sighted.source_digest:
-        return "modified_input"
-    for _, facts in gathered.read:
-        states.learn(facts.signature, facts.input.digest)
-    if _has_twins(gathered):
-        return "twin_headers"
+    read = _read(sighted, gathered, states)
+    if isinstance(read, str):
+        return read
     text = b""
     if listed.text:
         try:
@@ -141,6 +135,30 @@ def recipe(
         found,
         tuple((facts.input.path, facts.signature) for _, facts in gathered.read),
     )
+
+
+def predicted_recipe(sighted: Sighted, question: Question, gathered: Gathered, states: FileStates) -> Recipe | str:
+    """The key of a call whose inputs were predicted, so that there is no text; else as :func:`recipe`."""
+    read = _read(sighted, gathered, states)
+    if isinstance(read, str):
+        return read
+    found = conditions(question, gathered, View(states, question.cwd))
+    if not isinstance(found, Conditions):
+        return found or "untraceable_input"
+    signatures = tuple((facts.input.path, facts.signature) for _, facts in gathered.read)
+    return Recipe(sighted, inputs_key(sighted.facts, "", read), None, found, signatures)
+
+
+def _read(sighted: Sighted, gathered: Gathered, states: FileStates) -> tuple[tuple[bytes, str], ...] | str:
+    """The files that were read, with their digests, or why what came of them can't be stored."""
+    if gathered.fresh:
+        return "too_new"
+    read = tuple((path, str(facts.input.digest)) for path, facts in gathered.read)
+    if not read or read[0][1] != sighted.source_digest:
+        return "modified_input"
+    for _, facts in gathered.read:
+        states.learn(facts.signature, facts.input.digest)
+    return "twin_headers" if _has_twins(gathered) else read
 
 
 def _has_twins(gathered: Gathered) -> bool:

@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from sccache_twisted.client.cache import files
 from sccache_twisted.client.cache.flights import Flights, Outcome, Turn
 from sccache_twisted.client.cache.observer import FAILED, Observer, Trail
-from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, recipe, sight
+from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, predicted_recipe, recipe, sight
 from sccache_twisted.client.cache.states import FileStates
 from sccache_twisted.client.calls import Answered, LocalWatch
 from sccache_twisted.client.inputs import Gathered, Listed, Question
@@ -151,8 +151,12 @@ class CompileCache:
                     lookup.passed_on = lookup.trail.by_text = True
                     self._own(self._lead_to(lookup, made, key))
                     return answer
-        self._statistics.cache_missed(lookup.sighted.request.compilation)
+        self.missed(lookup)
         return None
+
+    def missed(self, lookup: Lookup) -> None:
+        """Count a result that could have been there and was not."""
+        self._statistics.cache_missed(lookup.sighted.request.compilation)
 
     def end(self, lookup: Lookup, outcome: Outcome = Outcome.NOT_STORED) -> None:
         """A lookup is over; whoever waits for it is told. Ending twice is fine."""
@@ -167,13 +171,34 @@ class CompileCache:
     def keep(self, lookup: Lookup, made: Recipe, outputs: Sequence[OutputFile], stdout: bytes, stderr: bytes) -> None:
         """Store a result that has been made elsewhere, later: the caller need not wait. Ends the lookup."""
         lookup.passed_on = True
-        found = {output.path: output for output in outputs}
-        stored = tuple(
-            StoredOutput(role, place.output.kind, found[place.path].data, found[place.path].mode)
-            for role, place in enumerate(made.sighted.request.places)
-            if place.path in found
-        )
-        self._own(self._keep(lookup, made, Entry(stored, stdout, stderr)))
+        self._own(self._keep(lookup, made, _entry_of(lookup, outputs, stdout, stderr)))
+
+    def keep_predicted(
+        self,
+        lookup: Lookup,
+        question: Question,
+        gathered: Gathered,
+        outputs: Sequence[OutputFile],
+        stdout: bytes,
+        stderr: bytes,
+    ) -> None:
+        """As :meth:`keep`, for a result whose inputs were predicted: its key is made now, where nobody waits for it."""
+        lookup.passed_on = True
+        self._own(self._keep_predicted(lookup, question, gathered, _entry_of(lookup, outputs, stdout, stderr)))
+
+    async def _keep_predicted(self, lookup: Lookup, question: Question, gathered: Gathered, entry: Entry) -> None:
+        try:
+            made = await self._in_thread(predicted_recipe, lookup.sighted, question, gathered, self._states)
+        except BaseException:
+            self.end(lookup, Outcome.CANCELLED)
+            raise
+        if isinstance(made, Recipe):
+            lookup.trail.made = made
+        else:
+            self._statistics.not_cacheable(made)
+            self.end(lookup)
+            return
+        await self._keep(lookup, made, entry)
 
     def watch(self, lookup: Lookup, made: Recipe) -> LocalWatch:
         """Somebody who keeps what a compiler on this machine is about to write. Ends the lookup."""
@@ -348,6 +373,16 @@ class _Watch:
     def abandoned(self) -> None:
         """See LocalWatch."""
         self.cache.end(self.lookup, Outcome.CANCELLED)
+
+
+def _entry_of(lookup: Lookup, outputs: Sequence[OutputFile], stdout: bytes, stderr: bytes) -> Entry:
+    found = {output.path: output for output in outputs}
+    stored = tuple(
+        StoredOutput(role, place.output.kind, found[place.path].data, found[place.path].mode)
+        for role, place in enumerate(lookup.sighted.request.places)
+        if place.path in found
+    )
+    return Entry(stored, stdout, stderr)
 
 
 def _followed(work: Deferred[None]) -> Deferred[None]:

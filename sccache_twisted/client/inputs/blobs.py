@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from zope.interface import implementer
 
 from sccache_twisted.client.fallback import InputChanged
+from sccache_twisted.client.inputs.gather import TRIPWIRE, TRIPWIRE_DIGEST
 from sccache_twisted.hashing.digests import digest_of
 from sccache_twisted.interfaces import IBlobSource
 from sccache_twisted.model import Digest, FileInput, Input
@@ -22,6 +23,8 @@ class InputBlobs:
 
     def read(self, digest: Digest) -> bytes:
         """The content; InputChanged when the file has changed or gone since it was listed."""
+        if digest == TRIPWIRE_DIGEST:
+            return TRIPWIRE
         if self._paths is None:
             self._paths = {item.digest: item.path for item in self._inputs if isinstance(item, FileInput)}
         path = self._paths.get(digest)

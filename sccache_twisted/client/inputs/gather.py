@@ -18,11 +18,17 @@ from sccache_twisted.client.inputs.memo import Changed, FileFacts, FileMemo, Sig
 from sccache_twisted.client.inputs.walk import Walk
 from sccache_twisted.compilers.scan import Directive, Operand, OperandKind
 from sccache_twisted.compilers.searchpath import SearchPath, candidates
-from sccache_twisted.model import Compilation, CompilerFamily, Input, LinkInput, RunsLocally
+from sccache_twisted.hashing.digests import digest_of
+from sccache_twisted.model import Compilation, CompilerFamily, FileInput, Input, LinkInput, RunsLocally
 
 FRESH_NS = 10_000_000
 """How far the kernel's file times may lag behind the clock, with a margin."""
 
+TRIPPED = b"sccache-twisted: not among the predicted inputs"
+TRIPWIRE = b"#error " + TRIPPED + b"\n"
+"""What is sent for a file that is not expected to be read: no compilation that reads it succeeds."""
+
+TRIPWIRE_DIGEST = digest_of(TRIPWIRE)
 _SECOND_NS = 1_000_000_000
 _PASSING = {b"/dev/null"}
 _OF_THE_MACHINE = (b"/proc/", b"/sys/", b"/dev/")
@@ -49,6 +55,8 @@ class Question:
     """Signatures of a gathering just before, which then decide whether anything changed."""
     zone_files: tuple[bytes, ...] = ()
     """What tells the time zone, for files whose text shows when they were written."""
+    strays: tuple[bytes, ...] = ()
+    """Files that must be there and not be read; see :mod:`~sccache_twisted.client.inputs.predictions`."""
 
 
 @frozen
@@ -137,10 +145,12 @@ class _Gathering:
             for path in question.zone_files:
                 self._add_whatever(path)
         self._named_directories()
+        tripwires = [*map(self._tripwire, question.strays)]
         outputs = tuple(self._output_place(output.path) for output in question.compilation.outputs)
         fresh = self._judge_times()
         inputs: list[Input] = self._walk.inputs()
         inputs += [facts.input for place, facts in self._files.items() if place not in self._walk.links]
+        inputs += {wire.path: wire for wire in tripwires if wire is not None}.values()
         time_macros = any(facts.mentions.time_macros for facts in self._files.values())
         read = tuple(self._read.items())
         return Gathered(tuple(inputs), outputs, fresh, time_macros, read, tuple(self._absent), self._vague)
@@ -333,6 +343,17 @@ class _Gathering:
                 continue
             if name in data:
                 yield from pattern.findall(data)
+
+    def _tripwire(self, path: bytes) -> FileInput | None:
+        """What stands for a file that is not expected to be read; None for one that is an input anyway."""
+        found = self._walk.file(self._absolute(path))
+        if found is None:
+            self._gone = True
+            return None
+        place, status = found
+        if place in self._files or place in self._walk.links:
+            return None
+        return FileInput(place, TRIPWIRE_DIGEST, len(TRIPWIRE), status.st_mtime_ns, executable=False)
 
     # --- directories ---
 

@@ -10,9 +10,9 @@ import stat
 
 from attrs import Factory, define
 
-from sccache_twisted.compilers.scan import NOTHING, Operand, ScanResult, scan, wrapped_operands
+from sccache_twisted.compilers.scan import NOTHING, Operand, ScanResult, scan, without_comments, wrapped_operands
 from sccache_twisted.hashing.digests import digest_of, read_open_file
-from sccache_twisted.model import FileInput
+from sccache_twisted.model import Digest, FileInput
 
 Signature = tuple[int, int, int, int, int]
 """(device, inode, size, mtime_ns, ctime_ns)."""
@@ -35,7 +35,8 @@ class FileFacts:
     """A file as it was read.
 
     ``tells``: its text mentions files that no dependency list tells, or may. ``wrapped`` remembers what macros of
-    other files are called with in this one, and which macros of this one stand for them.
+    other files are called with in this one, and which macros of this one stand for them, ``bare`` the digest of its
+    text without comments.
     """
 
     signature: Signature
@@ -43,6 +44,7 @@ class FileFacts:
     mentions: ScanResult
     tells: bool
     wrapped: dict[frozenset[bytes], tuple[tuple[Operand, ...], frozenset[bytes]]] = Factory(dict)
+    bare: Digest | None = None
 
 
 class FileMemo:
@@ -79,6 +81,15 @@ class FileMemo:
             data = read_unchanged(facts.input.path, facts.signature)
             found = facts.wrapped[wrappers] = wrapped_operands(data, wrappers)
         return found
+
+    def bare(self, facts: FileFacts) -> Digest:
+        """The digest of a file's text without comments; of all of it where it can't be read again."""
+        if facts.bare is None:
+            try:
+                facts.bare = digest_of(without_comments(read_unchanged(facts.input.path, facts.signature)))
+            except (Changed, OSError):
+                return facts.input.digest
+        return facts.bare
 
 
 def read_unchanged(path: bytes, signature: Signature) -> bytes:
