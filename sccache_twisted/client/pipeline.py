@@ -28,8 +28,8 @@ from sccache_twisted.client.inputs import (
     Lister,
     still_current,
 )
-from sccache_twisted.client.inputs.gather import TRIPPED
 from sccache_twisted.client.inputs.memo import Signature
+from sccache_twisted.client.inputs.tripwire import TRIPPED
 from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of, write_outputs
 from sccache_twisted.client.preparing import Case, Prepared, Preparer
 from sccache_twisted.client.stats import Statistics

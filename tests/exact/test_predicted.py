@@ -17,7 +17,7 @@ from support.counts import COUNTED
 from support.trees import differences, set_aside, snapshot
 from support.trees.commands import Result
 
-from sccache_twisted.client.inputs.gather import TRIPPED
+from sccache_twisted.client.inputs.tripwire import TRIPPED
 
 ADDITION = "\nextern int added_to_be_another_text_%d;\n"
 """Another one for each project, lest it be in the cache."""

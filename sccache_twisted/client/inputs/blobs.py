@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from zope.interface import implementer
 
 from sccache_twisted.client.fallback import InputChanged
-from sccache_twisted.client.inputs.gather import TRIPWIRE, TRIPWIRE_DIGEST
+from sccache_twisted.client.inputs.tripwire import TRIPWIRE, TRIPWIRE_DIGEST
 from sccache_twisted.hashing.digests import digest_of
 from sccache_twisted.interfaces import IBlobSource
 from sccache_twisted.model import Digest, FileInput, Input

@@ -15,23 +15,17 @@ from collections.abc import Iterator, Sequence
 from attrs import field, frozen
 
 from sccache_twisted.client.inputs.memo import Changed, FileFacts, FileMemo, Signature, signature_of
+from sccache_twisted.client.inputs.tripwire import TRIPWIRE, TRIPWIRE_DIGEST
 from sccache_twisted.client.inputs.walk import Walk
 from sccache_twisted.compilers.scan import Directive, Operand, OperandKind
 from sccache_twisted.compilers.searchpath import SearchPath, candidates
-from sccache_twisted.hashing.digests import digest_of
 from sccache_twisted.model import Compilation, CompilerFamily, FileInput, Input, LinkInput, RunsLocally
 
 FRESH_NS = 10_000_000
 """How far the kernel's file times may lag behind the clock, with a margin."""
 
-TRIPPED = b"sccache-twisted: not among the predicted inputs"
-TRIPWIRE = b"#error " + TRIPPED + b"\n"
-"""What is sent for a file that is not expected to be read: no compilation that reads it succeeds."""
-
-TRIPWIRE_DIGEST = digest_of(TRIPWIRE)
 _SECOND_NS = 1_000_000_000
-_PASSING = {b"/dev/null"}
-_OF_THE_MACHINE = (b"/proc/", b"/sys/", b"/dev/")
+_PASSING, _OF_THE_MACHINE = {b"/dev/null"}, (b"/proc/", b"/sys/", b"/dev/")
 _ASSEMBLERS = {Directive.INCBIN, Directive.ASSEMBLER_INCLUDE}
 """The assembler looks in fewer directories than the search path has."""
 
@@ -150,7 +144,7 @@ class _Gathering:
         fresh = self._judge_times()
         inputs: list[Input] = self._walk.inputs()
         inputs += [facts.input for place, facts in self._files.items() if place not in self._walk.links]
-        inputs += {wire.path: wire for wire in tripwires if wire is not None}.values()
+        inputs += {wire.path: wire for wire in tripwires if wire}.values()
         time_macros = any(facts.mentions.time_macros for facts in self._files.values())
         read = tuple(self._read.items())
         return Gathered(tuple(inputs), outputs, fresh, time_macros, read, tuple(self._absent), self._vague)
@@ -248,7 +242,11 @@ class _Gathering:
 
     def _skipped(self) -> None:
         """Add headers that gcc opens and lists nowhere: in time and content they equal one that came only once."""
-        once = {_size_and_second(facts) for facts in self._files.values() if facts.mentions.once}
+        once = {
+            (facts.input.size, facts.input.mtime_ns // _SECOND_NS)
+            for facts in self._files.values()
+            if facts.mentions.once
+        }
         for spelled, facts in list(self._read.items()) if once else ():
             directory = os.path.dirname(spelled)
             for operand in facts.mentions.includes:
@@ -396,10 +394,6 @@ class _Gathering:
         if changed:
             raise InputsChanged({place: facts.signature for place, facts in self._files.items()})
         return tuple(fresh)
-
-
-def _size_and_second(facts: FileFacts) -> tuple[int, int]:
-    return facts.input.size, facts.input.mtime_ns // _SECOND_NS
 
 
 def _show(path: bytes) -> str:
