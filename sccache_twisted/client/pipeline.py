@@ -21,17 +21,15 @@ from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, Loc
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.fallback import FellBack, InputChanged
 from sccache_twisted.client.inputs import (
-    Gathered,
     InputBlobs,
     InputsChanged,
     Listed,
     Lister,
-    still_current,
 )
 from sccache_twisted.client.inputs.memo import Signature
 from sccache_twisted.client.inputs.tripwire import TRIPPED
-from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of, write_outputs
-from sccache_twisted.client.preparing import Case, Prepared, Preparer
+from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of
+from sccache_twisted.client.preparing import Case, Prepared, Preparer, settle
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.surroundings import is_special, not_found, read_response_file
 from sccache_twisted.client.toolchains import Toolchains
@@ -219,8 +217,8 @@ class Pipeline:
             return None
         if decision is None:
             self._preparer.mistaken(case)
-            return None
-        self._cache.missed(case.lookup)
+        else:
+            self._cache.missed(case.lookup)
         return decision
 
     async def _with_inputs(self, case: Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> Decision:
@@ -292,7 +290,7 @@ class Pipeline:
             OutputFile(spelled[file.path], file.data, file.mode) for file in result.outputs if file.path in spelled
         ]
         try:
-            current = await self._in_thread(_settle, compilation, places, files, call.umask, gathered)
+            current = await self._in_thread(settle, compilation, places, files, call.umask, gathered)
         except Unwritable as problem:
             self._not_stored(case, "bad_output_file", counted=False)
             return self._here(call, compilation, RunsLocally("bad_output_file", str(problem)), None, _try_of(remote))
@@ -313,14 +311,12 @@ class Pipeline:
 
     def _as_predicted(self, remote: RemoteRun) -> bool:
         """Whether a compiler read nothing but what was expected."""
-        attempt, server_id = _try_of(remote), remote.figures.server_id
-        if remote.result.exit_code != 0 and TRIPPED in remote.result.stderr + remote.result.stdout:
-            self.statistics.dist_mispredictions += 1
-            self._log.emit(events.JOB_MISPREDICTED, attempt=attempt, server_id=server_id)
-            return False
-        self.statistics.dist_predictions += 1
-        self._log.emit(events.JOB_PREDICTED, attempt=attempt, server_id=server_id)
-        return True
+        tripped = remote.result.exit_code != 0 and TRIPPED in remote.result.stderr + remote.result.stdout
+        self.statistics.dist_mispredictions += tripped
+        self.statistics.dist_predictions += not tripped
+        event = events.JOB_MISPREDICTED if tripped else events.JOB_PREDICTED
+        self._log.emit(event, attempt=_try_of(remote), server_id=remote.figures.server_id)
+        return not tripped
 
     async def finished(self, decision: RunHere, local: Finished) -> Answered:
         """A local compilation has ended: its own output is the answer, whatever a worker had said.
@@ -401,13 +397,3 @@ class Pipeline:
 
 def _try_of(remote: RemoteRun) -> Try:
     return Try(remote.figures.job_id, remote.figures.attempts)
-
-
-def _settle(
-    compilation: Compilation, places: tuple[Place, ...], files: list[OutputFile], umask: int, gathered: Gathered
-) -> bool:
-    """Write the outputs, unless an input that was too new has changed since; False then. In a thread."""
-    if not still_current(gathered.fresh):
-        return False
-    write_outputs(compilation, places, files, umask)
-    return True

@@ -1,6 +1,7 @@
 """What a compilation reads and where its result is kept: from a listing, or predicted. In threads.
 
-Knows inputs, toolchains and keys. Refuses to know what is done with them.
+And whether that still held when the result was there. Knows inputs, toolchains and keys; refuses to know how a result
+is made.
 """
 
 from __future__ import annotations
@@ -9,15 +10,24 @@ from attrs import frozen
 
 from sccache_twisted.client.cache import CompileCache, Lookup, Recipe
 from sccache_twisted.client.calls import Call
-from sccache_twisted.client.inputs import FileMemo, Gathered, InputsChanged, Listed, Predictions, Question, gather
+from sccache_twisted.client.inputs import (
+    FileMemo,
+    Gathered,
+    InputsChanged,
+    Listed,
+    Predictions,
+    Question,
+    gather,
+    still_current,
+)
 from sccache_twisted.client.inputs.listing import kernel_time_ns
 from sccache_twisted.client.inputs.memo import Signature
-from sccache_twisted.client.outputs import Place
+from sccache_twisted.client.outputs import Place, write_outputs
 from sccache_twisted.client.surroundings import time_is_fixed
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.compilers.environment import zone_files
 from sccache_twisted.hashing.keys import manifest_key
-from sccache_twisted.model import Compilation, RunsLocally
+from sccache_twisted.model import Compilation, OutputFile, RunsLocally
 from sccache_twisted.toolchains import PackagedToolchain
 
 
@@ -127,3 +137,13 @@ class Preparer:
         """A prediction was wrong."""
         if self._predictions is not None:
             self._predictions.forget(case.command)
+
+
+def settle(
+    compilation: Compilation, places: tuple[Place, ...], files: list[OutputFile], umask: int, gathered: Gathered
+) -> bool:
+    """Write the outputs, unless an input that was too new has changed since; False then. In a thread."""
+    if not still_current(gathered.fresh):
+        return False
+    write_outputs(compilation, places, files, umask)
+    return True

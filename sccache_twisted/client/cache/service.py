@@ -188,13 +188,14 @@ class CompileCache:
 
     async def _keep_predicted(self, lookup: Lookup, question: Question, gathered: Gathered, entry: Entry) -> None:
         try:
-            made = await self._in_thread(predicted_recipe, lookup.sighted, question, gathered, self._states)
+            made = await self._in_thread(predicted_recipe, lookup.sighted, question, gathered, self.states)
         except BaseException:
             self.end(lookup, Outcome.CANCELLED)
             raise
         if isinstance(made, Recipe):
             lookup.trail.made = made
         else:
+            lookup.trail.why_not = made
             self._statistics.not_cacheable(made)
             self.end(lookup)
             return
