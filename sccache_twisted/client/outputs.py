@@ -2,10 +2,10 @@
 
 Mode 0666 less the caller's umask; nothing half-written: every file is complete before the first one gets its name, the
 object last. Until then it has no name at all where the file system can do that, so that a process that is killed leaves
-nothing behind. Kinds differ in what happens to a symbolic link in the way, as measured: the
-assembler, objcopy and clang's ``-c`` and ``-S`` replace it; gcc's ``-S``, depfiles and the small files beside the
-object are written through it, and where it leads nowhere, so is what the assembler and objcopy write. Writes only
-paths that the client derived itself.
+nothing behind. Kinds differ in what happens to a symbolic link in the way, as measured: the assembler, objcopy and
+clang's ``-c`` and ``-S`` replace it; gcc's ``-S``, depfiles and the small files beside the object are written through
+it, and into a file that has more names; where a link leads nowhere, so is what the assembler and objcopy write. Writes
+only paths that the client derived itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from attrs import define, frozen
 from sccache_twisted.model import Compilation, CompilerFamily, Output, OutputFile, OutputKind
 
 _REPLACED = {OutputKind.OBJECT, OutputKind.DWO}
+_PIECE = 1 << 30
+_OF_THE_KERNEL = (b"/proc/", b"/sys/")
 _CANNOT_BE_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 
 
@@ -49,6 +51,8 @@ def absolute(path: bytes, cwd: bytes) -> bytes:
 def obstacle(places: Iterable[Place]) -> str:
     """Why an output can't be written by us: it is no regular file, or its directory is missing; empty if it can."""
     for place in places:
+        if place.path.startswith(_OF_THE_KERNEL):
+            return f"{os.fsdecode(place.path)} is the kernel's"
         directory = os.path.dirname(place.path)
         if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
             return f"{os.fsdecode(directory)} is not a directory that we may write"
@@ -93,12 +97,16 @@ def _replaces(compilation: Compilation, place: Place) -> bool:
 
 @define
 class _Draft:
-    """A file that is complete but for its name. ``name`` is a name of its own beside the target, or empty."""
+    """A file that is complete but for its name. ``name`` is a name of its own beside the target, or empty.
+
+    ``through``: the target has more names, which all see what is written; then it is the target that is written.
+    """
 
     descriptor: int
     directory: int
     target: bytes
     name: bytes = b""
+    through: bool = False
 
     @classmethod
     def beside(cls, target: bytes) -> _Draft:
@@ -108,13 +116,13 @@ class _Draft:
             base = os.path.basename(target)
             try:
                 return cls(
-                    os.open(os.path.dirname(target), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), directory, base
+                    os.open(os.path.dirname(target), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), directory, base
                 )
             except OSError as problem:
                 if problem.errno not in _CANNOT_BE_NAMELESS:
                     raise
             name = _own_name()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             return cls(os.open(name, flags, 0o600, dir_fd=directory), directory, base, name)
         except OSError:
             os.close(directory)
@@ -129,6 +137,9 @@ class _Draft:
 
     def put(self) -> None:
         """Give it the target's name, in the place of whatever has it now."""
+        if self.through:
+            self._copy()
+            return
         if not self.name:
             with suppress(FileExistsError):
                 self._link(self.target)
@@ -137,6 +148,16 @@ class _Draft:
             self._link(self.name)
         os.replace(self.name, self.target, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         self.name = b""
+
+    def _copy(self) -> None:
+        """Write the target anew with what is in this file."""
+        written = os.open(self.target, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.directory)
+        try:
+            offset = 0
+            while sent := os.sendfile(written, self.descriptor, offset, _PIECE):
+                offset += sent
+        finally:
+            os.close(written)
 
     def _link(self, name: bytes) -> None:
         # With a directory given Python follows the link in /proc, as open(2) says of O_TMPFILE.
@@ -160,6 +181,7 @@ def _draft(path: bytes, data: bytes, umask: int, *, replaces: bool) -> _Draft:
     """Write a file for its place. An existing file that is written through keeps its mode, as a truncated one would."""
     mode = 0o666 & ~umask
     target = path
+    found = None
     if not replaces:
         target = os.path.realpath(path)
         try:
@@ -171,6 +193,7 @@ def _draft(path: bytes, data: bytes, umask: int, *, replaces: bool) -> _Draft:
             if not os.access(target, os.W_OK):
                 raise Unwritable(f"{os.fsdecode(target)}: Permission denied")
     draft = _Draft.beside(target)
+    draft.through = not replaces and found is not None and found.st_nlink > 1
     try:
         draft.write(data, mode)
     except OSError as problem:

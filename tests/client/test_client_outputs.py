@@ -145,11 +145,26 @@ def test_links(tmp_path: Path, words: list[str], compiler, through: bool) -> Non
     assert ((tmp_path / "target").read_text() != "before") is through
 
 
+def test_another_name_of_a_file_shows_what_is_written_through(tmp_path: Path) -> None:
+    """A depfile with two names has them still, and both show it; an object's other name keeps the old one."""
+    compilation, places, files = made(["-MD", "-c", "a.c"], tmp_path)
+    for name in ("a.d", "a.o"):
+        (tmp_path / name).write_text("before, and longer than what comes to stand here" * 9)
+        os.link(tmp_path / name, tmp_path / f"other-{name}")
+    write_outputs(compilation, places, files, 0o022)
+    assert (tmp_path / "other-a.d").samefile(tmp_path / "a.d")
+    assert (tmp_path / "other-a.d").read_bytes() == b"content of " + os.fsencode(tmp_path / "a.d")
+    assert (tmp_path / "other-a.o").read_bytes().startswith(b"before")
+    assert (tmp_path / "a.o").read_bytes().startswith(b"content")
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_obstacles(tmp_path: Path) -> None:
     """What is no regular file, or in no directory, is found before anything is sent anywhere."""
     assert obstacle(made(["-c", "a.c"], tmp_path)[1]) == ""
     assert "not a directory" in obstacle(made(["-c", "a.c", "-o", "none/a.o"], tmp_path)[1])
     os.mkfifo(tmp_path / "fifo")
     assert "not a regular file" in obstacle(made(["-c", "a.c", "-o", "fifo"], tmp_path)[1])
+    assert "the kernel's" in obstacle(made(["-c", "a.c", "-o", "/proc/a.o"], tmp_path)[1])
     (tmp_path / "dir").mkdir()
     assert "not a regular file" in obstacle(made(["-c", "a.c", "-o", "dir"], tmp_path)[1])
