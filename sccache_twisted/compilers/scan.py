@@ -92,6 +92,8 @@ _DEFINES = re.compile(
 _LINE = re.compile(rb'line[ \t]+(?:[\w$]+[ \t]+(?:"((?:[^"\\\r\n]|\\.)+)"|([A-Za-z_$][\w$]*)))')
 _LINE_MARKER = re.compile(rb'#[ \t]*\d+[ \t]+"((?:[^"\\\r\n]|\\.)+)"')
 _ESCAPED = re.compile(rb"\\(.)")
+_MARK = re.compile(rb"\\.|'[^'\\]'")
+"""What may hold a quotation mark that begins and ends no string."""
 _DEPENDENCY = re.compile(rb"GCC[ \t]+dependency[ \t]+" + _REST)
 _FURTHER = re.compile(rb'[,(][ \t]*(?:"([^"\r\n]+)"|<([^<>,()\r\n]+)>|([A-Za-z_$][\w$]*)[ \t]*(?=[,)]))')
 _COMMENT = re.compile(rb"//[^\n]*|/\*.*?\*/|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'", re.DOTALL)
@@ -157,7 +159,9 @@ def _assembled(data: bytes, pattern: re.Pattern[bytes], directive: Directive) ->
         if in_string or rest.startswith(b'"'):
             mark = b'\\"' if in_string else b'"'
             text, end, _ = rest[len(mark) :].partition(mark)
-            if end and text and b'"' not in text and b"\\" not in text:
+            # A plain mark behind an odd number of others ends the string that the directive stands in.
+            closes = not in_string and _MARK.sub(b"", before).count(b'"') % 2 == 1
+            if end and text and b'"' not in text and b"\\" not in text and not closes:
                 found.append(Operand(directive, OperandKind.QUOTED, text))
                 continue
         if rest[:1] in _OPERAND_STARTS or rest[:1].isalpha():

@@ -67,6 +67,8 @@ def test_probes(text: bytes, expected: list[Operand]) -> None:
         (b'asm("  .incbin \\"data.bin\\"");', QUOTED, b"data.bin"),
         (b'asm(".incbin \\"" FILE "\\"");', COMPUTED, b'\\"" FILE "\\"");'),
         (b'asm(".incbin " STR(FILE));', COMPUTED, b'" STR(FILE));'),
+        (b'asm(".incbin " "\\"" FILE "\\"");', COMPUTED, b'" "\\"" FILE "\\"");'),
+        (b'.ascii "x\\""; .incbin "data.bin"', QUOTED, b"data.bin"),
         (b".incbin CONFIG_FILE", COMPUTED, b"CONFIG_FILE"),
     ],
 )
