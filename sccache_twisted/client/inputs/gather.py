@@ -128,6 +128,8 @@ class _Gathering:
         question = self._question
         for path in question.listed:
             if not self._add(path):
+                if question.compilation.preprocessed:
+                    raise _Unfit("unreadable_input", f"{_show(path)} is not there.")
                 self._gone = True
         self._precompiled()
         for path in question.compilation.hidden_inputs:

@@ -53,7 +53,11 @@ class Listed:
             told = stream.read()
         if not is_one_rule(told):
             raise OSError(errno.EINVAL, "a name in it holds a line break")
-        return parse_depfile(told), parse_search_path(self.chatter)
+        paths = parse_depfile(told)
+        if compilation.source in paths[1:]:
+            # clang puts lists of what is not to be sanitized in front.
+            paths = tuple(dict.fromkeys((compilation.source, *paths)))
+        return paths, parse_search_path(self.chatter)
 
     def shows_time(self) -> bool:
         """Whether a date or a time of day stands in the text, as ``__DATE__`` and ``__TIME__`` expand. Blocks."""
