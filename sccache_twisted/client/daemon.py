@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from sccache_twisted.client.calls import Answered, Call, ExecHere, RunHere
+from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, RunHere
 from sccache_twisted.client.pipeline import Pipeline
 from sccache_twisted.client.places import home_directory, private_directory
 from sccache_twisted.client.slots import LocalSlots
@@ -142,6 +142,7 @@ class LauncherProtocol(Protocol):
             executable, argv0 = found
             return messages.RunYourself(executable, (argv0, *call.argv[1:]), stranger)
         decision = await daemon.pipeline.decide(call)
+        daemon.tell(call, decision)
         match decision:
             case Answered(status, stdout, stderr):
                 return messages.Done(status, stdout, stderr)
@@ -311,6 +312,31 @@ class Daemon(service.Service):
             if self._empty is not None:
                 empty, self._empty = self._empty, None
                 empty.callback(None)
+
+    def tell(self, call: Call, decision: Decision) -> None:
+        """Log what becomes of a call: ``hit``, ``remote``, ``here`` in a slot, ``itself`` untouched, ``refused``.
+
+        ``kept``: what comes of it here will be looked for in the cache.
+        """
+        reason, server_id, kept = "", None, False
+        match decision:
+            case Answered(remote=remote):
+                word = "hit" if decision.cached else "refused"
+                if remote is not None:
+                    word, server_id = "remote", remote.figures.server_id
+            case ExecHere():
+                word, reason = "itself", decision.reason
+            case RunHere():
+                word, reason, kept = "here", decision.reason, decision.watch is not None
+        self.log.emit(
+            events.CALL_DECIDED,
+            server_id=server_id,
+            program=os.fsdecode(call.argv[0]) if call.argv else "",
+            directory=os.fsdecode(call.cwd),
+            decision=word,
+            reason=reason,
+            kept=kept,
+        )
 
     def _rest(self) -> None:
         """Nobody is here; who stays away for long enough needs no daemon."""

@@ -96,6 +96,19 @@ JOB_DONE = _event(
     ids=PLACED,
 )
 
+# --- every call of a compiler ---------------------------------------------------------------------
+
+CALL_DECIDED = _event(
+    "call_decided",
+    _debug,
+    "{program} in {directory}: {decision} {reason}",
+    "program",
+    "directory",
+    "decision",
+    "reason",
+    "kept",
+)
+
 # --- a job's way on other days --------------------------------------------------------------------
 
 JOB_FAILED = _event("job_failed", _info, "attempt failed ({code}): {sentence}", "code", "sentence", ids=JOB)
