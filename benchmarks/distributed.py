@@ -1,6 +1,8 @@
 """One machine, one run: the same compilations plainly, through us, through sccache-dist 0.16 and through distcc.
 
-    .venv/bin/python benchmarks/distributed.py [--rounds N] [--tree N] [--ways plain,ours,sccache-dist,distcc]
+    .venv/bin/python benchmarks/distributed.py [--rounds N] [--tree N] [--ways plain,ours,predicted,sccache-dist,distcc]
+
+*ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs.
 
 Measures, every way in turn in each round so that a drifting machine hits all alike:
 
@@ -134,8 +136,10 @@ def build_tree(way: peers.Way, sources: list[Path], unique: int, jobs: int) -> t
 
     def one(source: Path) -> None:
         out = source.with_suffix(f".{way.name.split()[0]}.o").name
-        call(way, "g++", ["-O1", "-g", f"-DU={unique}", "-Iinclude", "-c", source.name, "-o", out], source.parent)
+        call(way, "g++", ["-O1", "-g", "-Iinclude", "-c", source.name, "-o", out], source.parent)
 
+    for source in sources:
+        source.write_text(source.read_text() + f"extern long unique_{unique};\n")
     before = children_cpu() + way.daemon_cpu()
     with ThreadPoolExecutor(jobs) as pool:
         wall = timed(lambda: list(pool.map(one, sources)) and None)
@@ -154,6 +158,9 @@ def measure(way: peers.Way, figures: Figures, work: Path, options: argparse.Name
         figures.large.append(timed(lambda: call(way, "g++", ["-O2", "-g", "-c", "large.cc", "-o", "large.o"], work)))
         calls += 1
     sources = tree_sources(options.tree, work / "tree")
+    if not figures.tree:
+        build_tree(way, sources, next(numbers), options.jobs)  # a build before, for whoever learns from it
+        calls += len(sources)
     figures.tree.append(build_tree(way, sources, next(numbers), options.jobs))
     calls += len(sources)
     after = way.remote()
@@ -200,7 +207,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=2, help="large files a round")
     parser.add_argument("--tree", type=int, default=40, help="files of the tree")
     parser.add_argument("--jobs", type=int, default=peers.SLOTS * 2)
-    parser.add_argument("--ways", default="plain,ours,sccache-dist,distcc")
+    parser.add_argument("--ways", default="plain,ours,predicted,sccache-dist,distcc")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "sccache-twisted-peers")
     options = parser.parse_args()
     wanted = options.ways.split(",")
@@ -210,6 +217,7 @@ def main() -> None:
     starts: dict[str, Callable[[], AbstractContextManager[peers.Way]]] = {
         "plain": lambda: peers.plain(scratch),
         "ours": lambda: peers.ours(scratch / "ours"),
+        "predicted": lambda: peers.ours(scratch / "predicted", name="sccache-twisted, predicted", cache="10G"),
         "sccache-dist": lambda: peers.sccache_dist(scratch / "sccache", programs),
         "distcc": lambda: peers.distcc(scratch / "distcc"),
     }

@@ -126,8 +126,13 @@ class Counted(Way):
 
 
 @contextmanager
-def ours(directory: Path, workers: int = 1, slots: int = SLOTS) -> Iterator[Counted]:
-    """sccache-twisted: an embedded cluster with TLS, tokens and sandbox, as it starts by default."""
+def ours(
+    directory: Path, workers: int = 1, slots: int = SLOTS, name: str = "sccache-twisted", cache: str = "0"
+) -> Iterator[Counted]:
+    """sccache-twisted: an embedded cluster with TLS, tokens and sandbox, as it starts by default.
+
+    Without a ``cache`` nothing is stored, nor predicted: a compilation is measured, not a hit.
+    """
     launcher = str(Path(sys.executable).with_name("sccache-twisted"))
     cluster = ["--dir", str(directory)]
     subprocess.run(
@@ -136,9 +141,14 @@ def ours(directory: Path, workers: int = 1, slots: int = SLOTS) -> Iterator[Coun
         stdout=subprocess.DEVNULL,
     )
     uds = str(directory / "daemon.sock")
-    # Nothing is stored: a compilation is measured, not a hit.
-    env = dict(os.environ, SCCACHE_CONF=str(directory / "client.toml"), SCCACHE_SERVER_UDS=uds, SCCACHE_CACHE_SIZE="0")
-    way = Counted("sccache-twisted", [launcher], env)
+    env = dict(
+        os.environ,
+        SCCACHE_CONF=str(directory / "client.toml"),
+        SCCACHE_SERVER_UDS=uds,
+        SCCACHE_CACHE_SIZE=cache,
+        SCCACHE_DIR=str(directory / "cache"),
+    )
+    way = Counted(name, [launcher], env)
     try:
         subprocess.run([launcher, "--start-server"], env=env, check=True, stdout=subprocess.DEVNULL)
         with socket.socket(socket.AF_UNIX) as daemon:
