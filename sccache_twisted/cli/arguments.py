@@ -117,7 +117,8 @@ def _cache(commands: Any) -> None:
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("--format", choices=("text", "json"), default="text", help="how to answer (default: text)")
         if name != "size":
-            verb.add_argument("--level", metavar="NAME", default="", help="only this level, disk or memory")
+            levels = "disk or memory" if name == "clear" else "disk"
+            verb.add_argument("--level", metavar="NAME", default="", help=f"only this level: {levels}")
         if name == "evict":
             verb.add_argument(
                 "--older-than", type=_age, required=True, metavar="AGE", help="such as 30d; w, d, h, m and s count"

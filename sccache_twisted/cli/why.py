@@ -40,7 +40,7 @@ def lines(answer: Mapping[str, Any]) -> Iterator[str]:
     """One answer for a person."""
     file, state = answer["file"], answer["state"]
     if state == "unknown":
-        yield f"{file}: no compilation of it is known; has it been compiled through this daemon?"
+        yield f"{file}: no compilation of it is known here. FILE is a source, or an object that was made of one."
         return
     yield f"{file}: its last compilation, {_moment(answer['time'])}, {_SPOKEN[state]}."
     yield f"  {_command(answer['command'])}"

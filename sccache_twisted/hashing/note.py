@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 import msgpack
+import zstandard
 from attrs import field, fields, frozen
 
 from sccache_twisted.hashing.digests import digest_of
@@ -19,7 +20,10 @@ from sccache_twisted.hashing.keys import CommandFacts
 MOST_WORD_BYTES = 4096
 """Of longer values only the beginning and a digest are kept."""
 
-MOST_WORDS = 20_000
+MOST_BYTES_OF_WORDS = 128 << 10
+"""Of a longer list of words only the first ones are kept, and a digest of the others."""
+
+_MOST_BYTES = 8 << 20
 
 
 class State(str, Enum):
@@ -83,27 +87,38 @@ def told(facts: CommandFacts) -> dict[str, Any]:
 def pack(note: Note) -> bytes:
     """A note as bytes."""
     values = [getattr(note, one.name) for one in fields(Note)]
-    return bytes(msgpack.packb([*(value.value if isinstance(value, Enum) else value for value in values)]))
+    plain = [value.value if isinstance(value, Enum) else value for value in values]
+    return zstandard.ZstdCompressor(level=1).compress(msgpack.packb(plain, use_bin_type=True))
 
 
 def unpack(packed: bytes) -> Note | None:
     """The note in these bytes; None for what another version wrote."""
     try:
-        values = msgpack.unpackb(packed, use_list=False, strict_map_key=False)
+        plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MOST_BYTES)
+        values = msgpack.unpackb(plain, use_list=False, strict_map_key=False)
         named = dict(zip((one.name for one in fields(Note)), values, strict=True))
         return Note(**{**named, "state": State(named["state"]), "look": Look(named["look"])})
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException, zstandard.ZstdError):
         return None
 
 
 def bounded_words(words: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Words for a note: not too many, none too long."""
-    return tuple(_bounded(word) for word in words[:MOST_WORDS])
+    kept: list[bytes] = []
+    size = 0
+    for number, word in enumerate(words):
+        kept.append(_bounded(word))
+        size += len(kept[-1])
+        if size > MOST_BYTES_OF_WORDS:
+            rest = words[number + 1 :]
+            digest = digest_of(msgpack.packb(rest, use_bin_type=True))[:16]
+            return (*kept, b"... (%d more, blake3 %b)" % (len(rest), digest.encode()))
+    return tuple(kept)
 
 
 def _bounded(value: Any) -> Any:
     if isinstance(value, bytes) and len(value) > MOST_WORD_BYTES:
         return value[:64] + b"... (%d bytes, blake3 %b)" % (len(value), digest_of(value)[:16].encode())
     if isinstance(value, tuple):
-        return tuple(_bounded(item) for item in value[:MOST_WORDS])
+        return bounded_words(value) if all(isinstance(item, bytes) for item in value) else tuple(map(_bounded, value))
     return value

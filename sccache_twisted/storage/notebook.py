@@ -18,6 +18,7 @@ from sccache_twisted.errors import StorageError
 from sccache_twisted.hashing.note import Note, State, pack, unpack
 
 MOST_NOTES = 40_000
+MOST_BYTES = 64 << 20
 MOST_OF_A_SOURCE = 24
 MOST_OF_A_COMMAND = 6
 _LOCK_SECONDS = 5.0
@@ -38,9 +39,10 @@ CREATE INDEX IF NOT EXISTS by_output ON notes (output);
 class Notebook:
     """The notes in one file. For one thread at a time."""
 
-    def __init__(self, path: bytes, most: int = MOST_NOTES) -> None:
+    def __init__(self, path: bytes, most: int = MOST_NOTES, most_bytes: int = MOST_BYTES) -> None:
         self.path = path
         self._most = most
+        self._most_bytes = most_bytes
 
     def add(self, notes: Iterable[Note]) -> None:
         """Write notes down; StorageError when they can't be."""
@@ -70,8 +72,10 @@ class Notebook:
         for source in dict.fromkeys(note.source for note in notes):
             _trim(database, source)
         (count,) = database.execute("SELECT count(*) FROM notes").fetchone()
-        if count > self._most:
-            fewer = count - self._most * 9 // 10
+        fewer = count - self._most * 9 // 10 if count > self._most else 0
+        if _bytes_used(database) > self._most_bytes:
+            fewer = max(fewer, count // 4 or 1)
+        if fewer:
             database.execute(
                 "DELETE FROM notes WHERE time <= (SELECT time FROM notes ORDER BY time LIMIT 1 OFFSET ?)", (fewer - 1,)
             )
@@ -121,6 +125,13 @@ class Notebook:
                 database.executescript(f"DROP TABLE IF EXISTS notes; {_TABLE} PRAGMA user_version = {_VERSION};")
             with database:
                 return work(database)
+
+
+def _bytes_used(database: sqlite3.Connection) -> int:
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 def _read(database: sqlite3.Connection, where: str, path: bytes) -> list[Note]:

@@ -18,6 +18,9 @@ from attrs import frozen
 from support.cluster import wait_for
 from support.trees.commands import clean_environment
 
+from sccache_twisted.cli.daemon import ask, running_daemon
+from sccache_twisted.client.stats import Statistics
+
 LAUNCHER = shutil.which("sccache-twisted", path=str(Path(sys.executable).parent))
 
 
@@ -59,8 +62,12 @@ class Client:
         wait_for(stored, "what was compiled is stored")
 
     def stats(self) -> dict[str, Any]:
-        """The daemon's counters."""
-        return json.loads(self.run("--show-stats", "--stats-format", "json"))["stats"]
+        """The daemon's counters, asked without a process for it; all 0 when none runs."""
+        connection = running_daemon({os.fsencode(name): os.fsencode(value) for name, value in self.env.items()})
+        if connection is None:
+            return Statistics().as_json()["stats"]
+        with connection:
+            return ask(connection, "stats")["stats"]
 
     def asked(self, *words: str, cwd: Path | None = None, status: int = 0) -> Any:
         """The JSON that a command answers."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from cache_support import entries, lone_client
 from cli_support import command
 from contracts.cache_store import key_of
 
+from sccache_twisted.cli.__main__ import main
 from sccache_twisted.storage.disk_files import DiskDirectory
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+Call = Callable[..., tuple[int, str, str]]
 DAY = 86400
 BLOCK = 4096
 
@@ -30,6 +33,22 @@ def env(tmp_path: Path) -> dict[str, str]:
         "SCCACHE_DIR": str(tmp_path / "cache"),
         "SCCACHE_CACHE_SIZE": "1M",
     }
+
+
+@pytest.fixture
+def called(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Calls a command in this process: its status, and what it wrote."""
+
+    def call(*words: str, **more: str) -> tuple[int, str, str]:
+        for name, value in {**env, **more}.items():
+            monkeypatch.setenv(name, value)
+        try:
+            status = main(["cache", *words])
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        return (status, *capsys.readouterr())
+
+    return call
 
 
 def filled(env: dict[str, str], ages: dict[str, float]) -> None:
@@ -62,12 +81,13 @@ def test_size_without_a_daemon(env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("age", "left"), [("3d", 2), ("2d", 1), ("47h", 1), ("1w", 3), ("2882m", 2), ("59s", 0), ("0s", 0), ("99999w", 3)]
 )
-def test_evict_by_age(env: dict[str, str], age: str, left: int) -> None:
+def test_evict_by_age(env: dict[str, str], called: Call, age: str, left: int) -> None:
     """What was last used longer ago than AGE goes; it is told how much that was."""
     filled(env, {"a": 3 * DAY + 60, "b": 60, "c": 2 * DAY + 60})
-    told = json.loads(command("cache", "evict", "--older-than", age, "--format", "json", env=env).stdout)
+    status, stdout, _ = called("evict", "--older-than", age, "--format", "json")
     gone = 3 - left
-    assert told == {
+    assert status == 0
+    assert json.loads(stdout) == {
         "removed": [{"level": "disk", "entries": gone, "bytes": gone * BLOCK}],
         "entries": gone,
         "bytes": gone * BLOCK,
@@ -112,15 +132,15 @@ REDIS = {"SCCACHE_REDIS_ENDPOINT": "redis://127.0.0.1:1"}
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(
-    env: dict[str, str], words: list[str], extra: dict[str, str], sentence: str
+    env: dict[str, str], called: Call, words: list[str], extra: dict[str, str], sentence: str
 ) -> None:
     """A shared or read-only store, an unknown level and a bad age end with status 2, one sentence, nothing removed."""
     filled(env, {"a": 3 * DAY})
-    ended = command("cache", *words, env={**env, **extra})
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert sentence in ended.stderr
-    assert ended.stderr.startswith("sccache-twisted: ")
-    assert ended.stderr.count("\n") == 1
+    status, stdout, stderr = called(*words, **extra)
+    assert (status, stdout) == (2, "")
+    assert sentence in stderr
+    assert stderr.startswith("sccache-twisted: ")
+    assert stderr.count("\n") == 1
     assert entries(env) == 1
 
 

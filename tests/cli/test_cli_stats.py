@@ -1,9 +1,13 @@
 """Statistics as scripts made for sccache read them: JSON held against an answer of sccache's own, and its text."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+from cache_support import lone_client
 from cli_support import answering_daemon, command
 
 from sccache_twisted import __version__
@@ -178,6 +182,52 @@ def test_both_commands_print_one_json(tmp_path):
     assert [json.loads(one) for one in told] == [EXAMPLE, EXAMPLE]
     assert "Cache hits (c [gcc])" in text.stdout
     assert [name for name, _ in asked] == ["stats"] * 3
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_daemon_counts_tells_and_forgets(tmp_path):
+    """What a daemon did stands in both texts and the JSON, has the example's shape, and is 0 after --zero-stats."""
+    (tmp_path / "a.c").write_text("int a;\n")
+    with lone_client({"SCCACHE_MULTILEVEL_CHAIN": "memory,disk"}) as client:
+        nothing = json.loads(client.run("--show-stats", "--stats-format", "json"))
+        for _ in range(2):
+            client.compile("gcc -c a.c -o a.o", tmp_path)
+        client.run("gcc", "-c", "a.c", "-o", "a.o", cwd=tmp_path, SCCACHE_NO_CACHE="1")
+        client.compile("gcc -c a.c -o a.o", tmp_path, SCCACHE_RECACHE="1")
+        told = json.loads(client.run("--show-stats", "--stats-format", "json"))
+        advanced = client.run("--show-adv-stats")
+        assert client.run("--zero-stats") == "Statistics zeroed.\n"
+        zeroed = json.loads(client.run("--show-stats", "--stats-format", "json"))
+    assert shape(told, EXAMPLE) == []
+    stats = told["stats"]
+    assert (stats["compile_requests"], stats["requests_executed"], stats["forced_recaches"]) == (4, 4, 1)
+    assert stats["cache_hits"] == {"counts": {"C/C++": 1}, "adv_counts": {"c [gcc]": 1}}
+    assert stats["cache_misses"] == {"counts": {"C/C++": 2}, "adv_counts": {"c [gcc]": 2}}
+    assert (stats["cache_writes"], stats["compilations"]) == (2, 3)
+    assert (stats["not_cached"], stats["local_compiles"]) == ({"no_cache": 1}, {"not_configured": 3})
+    assert stats["compiler_write_duration"]["secs"] + stats["compiler_write_duration"]["nanos"] > 0
+    levels = [(level["name"], level["hits"], level["writes"]) for level in stats["multi_level"]]
+    assert [name for name, _, _ in levels] == ["L0 (memory)", "L1 (disk)"]
+    assert all(hits and writes for _, hits, writes in levels[:1])
+    assert re.search(r"^Cache hits rate \(c \[gcc\]\) +33\.33 %$", advanced, re.MULTILINE)
+    assert "Cache level L1 (disk): Local disk: " in advanced
+    assert zeroed["stats"] == nothing["stats"]
+    assert zeroed["cache_size"] == told["cache_size"] > 0
+
+
+def shape(told: Any, example: Any, at: str = "") -> list[str]:
+    """Where an answer has not what the example has: keys, and kinds of values; counters by name may be any."""
+    if isinstance(example, dict) and isinstance(told, dict):
+        if at.endswith(("counts", "not_cached", "dist_compiles")):
+            return [f"{at}.{name}" for name, value in told.items() if not isinstance(value, int)]
+        missing = [f"{at}.{name} is missing" for name in example if name not in told]
+        more = set(told) - set(example) - (OURS if at == ".stats" else set())
+        inner = [shape(told[name], value, f"{at}.{name}") for name, value in example.items() if name in told]
+        added = [f"{at}.{name} is ours alone" for name in sorted(more)]
+        return [*missing, *added, *(one for part in inner for one in part)]
+    if example is None or type(told) is type(example):
+        return []
+    return [f"{at}: {told!r} for {example!r}"]
 
 
 def test_sizes_are_for_people():

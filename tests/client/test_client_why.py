@@ -18,8 +18,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 
 from sccache_twisted.client.cache.why import Why
-from sccache_twisted.errors import StorageTimeout
+from sccache_twisted.errors import StorageError, StorageTimeout
 from sccache_twisted.model import ActionResult
+from sccache_twisted.policy.backoff import Backoff
+from sccache_twisted.policy.breaker import BreakerRules
+from sccache_twisted.storage.breaker import Breaker
 from sccache_twisted.storage.levels import Level, Levels
 from sccache_twisted.storage.measured import LevelFigures
 from sccache_twisted.storage.memory import MemoryStore
@@ -38,6 +41,7 @@ class Asked(Bench):
 
     def __init__(self, cache: Path, notes: Path, store: Any = None, world: World | None = None) -> None:
         self.store = store or Store()
+        self.notes = notes
         super().__init__(reactor, cache, world, self.store, notes)
 
     async def compile(
@@ -80,6 +84,10 @@ def work(tmp_path: Path) -> Path:
         late__c_h="#define C 1\n",
     )
     return tmp_path
+
+
+def modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def put(name: str, text: str) -> Change:
@@ -411,6 +419,57 @@ async def test_a_bad_signature_is_told(work: Path, toolchains: Path, tmp_path_fa
         "the store did not help: redis holds an entry that is not signed with our key"
     }
     await asked.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_is_left_alone_is_told(
+    work: Path, toolchains: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A store that is not even asked, since it kept failing, is why."""
+    broken, figures = Store(), LevelFigures("s3")
+    rules = BreakerRules(1, Backoff(3600.0, 2.0, 3600.0))
+    store = Levels([Level(Breaker(broken, rules, figures, reactor, lambda: 1.0), figures)])
+    asked = Asked(toolchains, tmp_path_factory.mktemp("notes") / "n.sqlite", store)
+    await asked.compile(GCC, work)
+    await asked.cache.settled()
+    broken.broken = True
+    await asked.compile(GCC.replace("-O2", "-O1"), work)
+    broken.broken = False
+    await asked.compile(GCC, work)
+    (cause,) = {cause["sentence"] for cause in (await asked.why(work / "a.c"))["causes"]}
+    assert cause == "the store did not help: s3 was left alone, since it kept failing"
+    await asked.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_notes_that_cannot_be_written_cost_only_the_answer(
+    work: Path, toolchains: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Where no notes can be kept, compilations and hits go on as ever, and who asks why is told the reason."""
+    place = tmp_path_factory.mktemp("notes")
+    (place / "file").write_text("")
+    asked = Asked(toolchains, place / "file" / "n.sqlite")
+    await asked.compile(GCC, work)
+    await asked.compile(GCC, work)
+    assert sum(asked.statistics.cache_hits.counts.values()) == 1
+    with pytest.raises(StorageError, match="file"):
+        await asked.why(work / "a.c")
+    await asked.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hit_writes_nothing_at_once(work: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hit is noted in memory: nothing is written until some time has gone, or somebody asks."""
+    monkeypatch.setattr("sccache_twisted.client.cache.observer.FLUSH_SECONDS", 3600.0)
+    await asked.compile(GCC, work)
+    assert (await asked.why(work / "a.c"))["state"] == "miss"
+    before = modified(asked.notes)
+    for _ in range(5):
+        await asked.compile(GCC, work)
+    assert sum(asked.statistics.cache_hits.counts.values()) == 5
+    assert modified(asked.notes) == before
+    assert (await asked.why(work / "a.c"))["state"] == "hit"
+    assert modified(asked.notes) > before
 
 
 @pytest_twisted.ensureDeferred

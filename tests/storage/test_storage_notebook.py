@@ -8,12 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgpack
 import pytest
+import zstandard
 from attrs import evolve
 from contracts.cache_store import key_of
 
 from sccache_twisted.errors import StorageError
-from sccache_twisted.hashing.note import MOST_WORD_BYTES, Look, Note, State, bounded_words, pack, unpack
+from sccache_twisted.hashing.note import (
+    MOST_BYTES_OF_WORDS,
+    MOST_WORD_BYTES,
+    Look,
+    Note,
+    State,
+    bounded_words,
+    pack,
+    unpack,
+)
 from sccache_twisted.storage.notebook import MOST_OF_A_COMMAND, MOST_OF_A_SOURCE, Notebook
 
 FACTS = {"args": (b"-O2", b"-c"), "executable": b"/usr/bin/gcc"}
@@ -41,8 +52,24 @@ def test_a_note_comes_out_as_it_went_in() -> None:
         Look.NO_SET, ("late",), stored=True, reason="too_new", known_ns=3,
     )  # fmt: skip
     assert unpack(pack(whole)) == whole
-    for damage in (b"", b"\xc1", pack(whole)[:-3], b"\x93\xa4miss\xa1b\x05", pack(whole).replace(b"miss", b"mess")):
+    for damage in (
+        b"",
+        b"\xc1",
+        pack(whole)[:-3],
+        b"\x93\xa4miss\xa1b\x05",
+        zstandard.compress(msgpack.packb(["mess"] * 17)),
+    ):
         assert unpack(damage) is None
+
+
+def test_a_long_command_line_is_kept_short() -> None:
+    """Of a very long list of words the first are kept, and the rest so that they still differ from others."""
+    words = tuple(b"-I/some/directory/%d" % number for number in range(50_000))
+    kept, other = bounded_words(words), bounded_words((*words[:-1], b"-Iother"))
+    assert sum(map(len, kept)) < 2 * MOST_BYTES_OF_WORDS
+    assert kept[:100] == words[:100]
+    assert kept[:-1] == other[:-1]
+    assert kept[-1] != other[-1]
 
 
 def test_long_words_are_kept_short() -> None:
@@ -93,6 +120,19 @@ def test_all_together_are_bounded(notebook: Notebook) -> None:
     there = [number for number in range(250) if notebook.of(b"/w/%d.c" % number)]
     assert there == list(range(there[0], 250))
     assert 80 <= len(there) <= 100
+
+
+def test_their_bytes_are_bounded(path: Path) -> None:
+    """Notes of very long command lines are fewer: what they take on disk has a bound of its own."""
+    most = 1 << 20
+    notebook = Notebook(os.fsencode(path), 10_000, most)
+    for number in range(100):
+        argv = tuple(os.urandom(2000) for _ in range(20))
+        notebook.add([note(f"{number}.c", number, argv=argv)])
+    assert path.stat().st_size < 2 * most
+    there = [number for number in range(100) if notebook.of(b"/w/%d.c" % number)]
+    assert there == list(range(there[0], 100))
+    assert 10 <= len(there) < 30
 
 
 def test_damage_begins_anew(notebook: Notebook, path: Path) -> None:

@@ -69,7 +69,8 @@ class Why:
     async def _told(self, note: Note, notes: Sequence[Note]) -> dict[str, Any]:
         found = _Told([])
         if note.state is State.MISS:
-            earlier = [one for one in notes if one.time_ns < note.time_ns and one.facts]
+            same = [one for one in notes if one.source == note.source and one.facts]
+            earlier = [one for one in same if one.time_ns < note.time_ns]
             found = await self._missed(note, earlier)
         elif note.state is State.TEXT_HIT:
             found.causes = await self._files(note)
