@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,17 @@ from support.farm import Client
 from support.small import MAKE_SECONDS, SmallTree, running
 from support.trees import Side, set_aside, snapshot
 from support.trees.commands import clean_environment
+
+from sccache_twisted.hashing import entry, manifest
+from sccache_twisted.hashing.envelope import Damaged
+
+UNITS = 12
+DATA_BYTES = 1 << 20
+MAKEFILE = f"""\
+all: {" ".join(f"unit{number}.o" for number in range(UNITS))}
+%.o: %.c
+\t$(CC) -c $< -o $@
+"""
 
 
 class Here:
@@ -83,6 +95,27 @@ def hits_and_misses(client: Client) -> tuple[int, int]:
 def zero(client: Client) -> None:
     """Set the counters to nought."""
     subprocess.run([*client.launcher, "--zero-stats"], env=client.env, check=True, capture_output=True)
+
+
+def incompressible(root: Path, draw: random.Random) -> SmallTree:
+    """UNITS units that compile fast into objects of DATA_BYTES, which take a while to be written."""
+    root.mkdir()
+    names = tuple(f"unit{number}.c" for number in range(UNITS))
+    for name in names:
+        (root / f"{name}.data").write_bytes(draw.randbytes(DATA_BYTES))
+        (root / name).write_text(f'__asm__(".incbin \\"{name}.data\\"");\n')
+    (root / "Makefile").write_text(MAKEFILE)
+    return SmallTree(root, names)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of a cache on disk is a manifest or an entry that was stored under its own name."""
+    data = path.read_bytes()
+    for unpack in (entry.unpack, manifest.unpack):
+        with contextlib.suppress(Damaged):
+            unpack(path.name, data)
+            return True
+    return False
 
 
 def entries_in(cache: Path) -> list[Path]:

@@ -12,37 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from lone_kit import entries_in, finished, gets, lone_daemon, making, taken
+from lone_kit import UNITS, entries_in, finished, gets, incompressible, is_whole, lone_daemon, making, taken
 from support.cluster import wait_for
 from support.farm import Client
-from support.small import SmallTree
 from support.trees import differences, set_aside, snapshot
 
-from sccache_twisted.hashing import entry, manifest
-from sccache_twisted.hashing.envelope import Damaged
 from sccache_twisted.storage.disk_files import DiskDirectory
 
-UNITS = 12
-DATA_BYTES = 1 << 20
 CAPACITY = 9 << 20
 """Less than the tree's results take, so that they push each other out."""
-
-MAKEFILE = f"""\
-all: {" ".join(f"unit{number}.o" for number in range(UNITS))}
-%.o: %.c
-\t$(CC) -c $< -o $@
-"""
-
-
-def incompressible(root: Path, draw: random.Random) -> SmallTree:
-    """Units that compile fast into objects that take a while to be written."""
-    root.mkdir()
-    names = tuple(f"unit{number}.c" for number in range(UNITS))
-    for name in names:
-        (root / f"{name}.data").write_bytes(draw.randbytes(DATA_BYTES))
-        (root / name).write_text(f'__asm__(".incbin \\"{name}.data\\"");\n')
-    (root / "Makefile").write_text(MAKEFILE)
-    return SmallTree(root, names)
 
 
 def daemon(client: Client) -> int | None:
@@ -93,13 +71,7 @@ def check(cache: Path) -> int:
     left = len(os.listdir(cache / "writing"))
     files = DiskDirectory(os.fsencode(cache), CAPACITY)
     assert os.listdir(cache / "writing") == []
-    for path in entries_in(cache):
-        data = path.read_bytes()
-        try:
-            entry.unpack(path.name, data)
-        except Damaged:
-            # Or it is a manifest; if it is neither, this tells.
-            manifest.unpack(path.name, data)
+    assert all(is_whole(path) for path in entries_in(cache))
     assert taken(cache) <= files.size() <= CAPACITY
     return left
 
