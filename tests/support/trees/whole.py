@@ -1,6 +1,6 @@
 """A tree built whole by its own build system, with every file and every byte of diagnostics kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -31,10 +31,11 @@ def build_whole(
     jobs: int,
     prefix: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
+    configured: Callable[[], object] = lambda: None,
 ) -> Built:
     """Lay the tree out, configure and build it with ``prefix`` (a launcher's words) before each compiler.
 
-    Everything that appeared moves into ``kept``, and the site is empty again.
+    ``configured`` is called in between. Everything that appeared moves into ``kept``, and the site is empty again.
     ``toolchain.front`` must be the station's; so both builds of a comparison have the same words in their makefiles.
     Diagnostics are compared for the build, not for configure's probes, whose temporary names are random.
     """
@@ -43,6 +44,7 @@ def build_whole(
     station.forget()
     station.set(phase="configure", prefix=prefix)
     run_steps(tree.configure(where, toolchain), extra)
+    configured()
     station.set(phase="build", prefix=prefix)
     run_steps(tree.build(where, toolchain, jobs), extra)
     entries = station.entries()
