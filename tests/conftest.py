@@ -13,7 +13,12 @@ __all__ = ["pytest_runtest_logreport", "pytest_terminal_summary"]
 
 TESTS = Path(__file__).parent
 _TREES = "trees"
-_RECORD_TREES = ("system/test_trees.py", "kit/test_kit_recording.py", "exact/test_oracle_trees.py")
+_RECORD_TREES = (
+    "system/test_trees.py",
+    "system/test_trees_cached.py",
+    "kit/test_kit_recording.py",
+    "exact/test_oracle_trees.py",
+)
 _LONGEST_FIRST = (
     *_RECORD_TREES,
     "system/test_faults_client.py",
