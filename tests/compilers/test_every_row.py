@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from compilers_help import ENV, understand
 from option_rows import FAR, ROWS, Row
@@ -91,6 +94,15 @@ def test_a_key_holds_what_shows(title: str, pair: tuple[str, str], same: bool) -
     assert title in ALL
     one, other = map(key, pair)
     assert (one == other) == same
+
+
+def test_the_page_on_options_uses_the_words_of_reasons() -> None:
+    """What docs/compilers.md calls a reason is one, and it names each that a command line alone can give."""
+    page = (Path(__file__).parents[2] / "docs" / "compilers.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", page)) - {"no_toolchain", "native", "gcc", "cc"}
+    given = {case[1] for _, case in _CASES if case[1] != FAR}
+    assert named <= set(REASONS)
+    assert given - named == {"no_input", "bad_compiler_arguments", "bad_input_file"}
 
 
 @pytest.mark.parametrize("title", ALL)
