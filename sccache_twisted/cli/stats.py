@@ -42,6 +42,8 @@ def stats_text(document: Mapping[str, Any], *, advanced: bool = False) -> str:
         _line("Distributed compilations", sum(stats["dist_compiles"].values())),
         _line("Distributed compilations tried again", stats.get("dist_retries", 0)),
         _line("Distributed compilations that differed", stats.get("dist_discrepancies", 0)),
+        _line("Distributed without preprocessing", stats.get("dist_predictions", 0)),
+        _line("Distributed so, and again with it", stats.get("dist_mispredictions", 0)),
         _line("Compilations on this machine", sum(stats.get("local_compiles", _NOT_TOLD).values())),
     ]
     for title, indent, counts in (

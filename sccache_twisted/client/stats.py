@@ -1,4 +1,4 @@
-"""Counters in sccache's shape, with our two additions: ``local_compiles`` by reason, and ``dist_retries``.
+"""Counters in sccache's shape, with our additions: ``local_compiles`` by reason, and ``dist_retries``.
 
 Knows what is counted and how it is spelled. Refuses to know when: the pipeline and the dispatcher say so.
 """
