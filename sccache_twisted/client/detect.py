@@ -52,6 +52,7 @@ class CompilerFinder:
         self._runner = runner
         self._more_names = frozenset(map(os.fsencode, more_names))
         self._known: dict[bytes, _Known] = {}
+        self._files: dict[tuple[bytes, Signature, bytes], bytes] = {}
 
     def resolve(self, name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, bytes] | None:
         """The absolute path of the program that a name means to the caller, and by which name to call it.
@@ -115,6 +116,37 @@ class CompilerFinder:
             arch=platform.machine(),
             cplusplus=name is not None and name.cplusplus,
         )
+
+    async def find_files(
+        self, compiler: Compiler, names: Sequence[bytes], cwd: bytes, env: Mapping[bytes, bytes]
+    ) -> dict[bytes, bytes]:
+        """Where a driver finds files of its own by name; those that it doesn't find are missing.
+
+        None with a LIBRARY_PATH, by which it finds more than a worker's would.
+        """
+        found: dict[bytes, bytes] = {}
+        for name in names if not env.get(b"LIBRARY_PATH") else ():
+            key = (compiler.executable, file_signature(compiler.executable), name)
+            path = self._files.get(key)
+            if path is None:
+                path = await self._find_file(compiler, name, cwd, env)
+                if len(self._files) >= _MOST_REMEMBERED:
+                    self._files.clear()
+                self._files[key] = path
+            if path.startswith(b"/"):
+                found[name] = path
+        return found
+
+    async def _find_file(self, compiler: Compiler, name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> bytes:
+        asking = {**env, b"LC_ALL": b"C", GUARD: compiler.executable}
+        words = [compiler.argv0, b"-print-file-name=" + name]
+        try:
+            said = await self._runner.run(
+                words, executable=compiler.executable, cwd=cwd, env=asking, umask=0o077, limit=_OUTPUT_LIMIT
+            )
+        except SccacheTwistedError:
+            return b""
+        return said.stdout.rstrip(b"\n") if said.status == 0 else b""
 
     def _is_program(self, path: bytes) -> Program:
         try:

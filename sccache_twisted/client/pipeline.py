@@ -34,7 +34,7 @@ from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.surroundings import is_special, not_found, read_response_file
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.compilers.colour import coloured
-from sccache_twisted.compilers.commandline import parse
+from sccache_twisted.compilers.commandline import parse, searched_files
 from sccache_twisted.compilers.reasons import sentence
 from sccache_twisted.errors import NoLocalFallback
 from sccache_twisted.interfaces import Finished, IDispatcher, IProcessRunner, RemoteRun
@@ -96,7 +96,9 @@ class Pipeline:
             self.statistics.requests_unsupported_compiler += 1
             return ExecHere(executable, call.argv, "unsupported_compiler")
         cwd = apparent_cwd(call.cwd, call.env)
-        parsed = parse(compiler, call.argv[1:], cwd, call.env, read_response_file)
+        named = searched_files(compiler, call.argv)
+        found_files = await self._finder.find_files(compiler, named, cwd, call.env) if named else None
+        parsed = parse(compiler, call.argv[1:], cwd, call.env, read_response_file, found_files)
         if isinstance(parsed, NotCompilation):
             self.statistics.requests_not_compile += 1
             if parsed.reason == _WHOLE_PROGRAM:

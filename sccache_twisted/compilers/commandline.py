@@ -35,6 +35,9 @@ _RESTLESS = re.compile(rb"native|%include|(?:^|\s)@", re.MULTILINE)
 MOST_ARGUMENTS = 6000
 """bubblewrap takes 9000 words, and its own are among them."""
 
+Reader = Callable[[bytes], bytes | None]
+"""Gives the content of a file by its absolute path, or None."""
+
 TABLES: dict[CompilerFamily, OptionTable] = {CompilerFamily.GCC: GCC, CompilerFamily.CLANG: CLANG}
 
 
@@ -75,10 +78,16 @@ def _read_options(facts: Facts, args: Sequence[bytes]) -> list[bytes]:
     return listing
 
 
-def _read_configurations(facts: Facts, read_file: Callable[[bytes], bytes | None]) -> None:
-    """Look into the files that options name for more options; what they hold must be harmless to travel."""
-    for path in facts.configurations:
-        text = read_file(path if path[:1] == b"/" else facts.cwd.rstrip(b"/") + b"/" + path)
+def _read_configurations(facts: Facts, read_file: Reader, found: Mapping[bytes, bytes]) -> None:
+    """Look into the files that options name for more options; what they hold must be harmless to travel.
+
+    One that is named without a directory is where the driver found it, if anybody has asked.
+    """
+    for name in facts.configurations:
+        path = name if b"/" in name else found.get(name, b"")
+        text = read_file(path if path[:1] == b"/" else facts.cwd.rstrip(b"/") + b"/" + path) if path else None
+        if path:
+            facts.reads((path,))
         if text is None or _RESTLESS.search(text):
             facts.stays("toolchain_option")
         elif facts.compiler.family is CompilerFamily.CLANG:
@@ -131,17 +140,27 @@ def _refusal(facts: Facts, env: Mapping[bytes, bytes]) -> NotCompilation | NotCa
     return _unusual_output(facts)
 
 
+def searched_files(compiler: Compiler, args: Sequence[bytes]) -> list[bytes]:
+    """Names of files that the driver looks up in places of its own, and can be asked for: gcc's specs."""
+    if compiler.family is not CompilerFamily.GCC:
+        return []
+    names = [argument.partition(b"specs=")[2] for argument in args if argument.startswith((b"-specs=", b"--specs="))]
+    return [name for name in names if name and b"/" not in name]
+
+
 def parse(
     compiler: Compiler,
     args: Sequence[bytes],
     cwd: bytes,
     env: Mapping[bytes, bytes],
-    read_file: Callable[[bytes], bytes | None],
+    read_file: Reader,
+    found: Mapping[bytes, bytes] | None = None,
 ) -> ParsedCommand:
     """What the arguments behind argv[0] ask of a compiler in a working directory (absolute, as the user sees it).
 
-    ``read_file`` gives the content of a response file by its absolute path, or None. Never raises: a
-    command line that makes no sense is the compiler's to complain about.
+    ``read_file`` gives the content of a response file by its absolute path, or None; ``found`` are the paths of
+    files that :func:`searched_files` names. Never raises: a command line that makes no sense is the compiler's to
+    complain about.
     """
     try:
         expanded = expand(args, cwd, read_file)
@@ -154,7 +173,7 @@ def parse(
     refusal = _refusal(facts, env)
     if refusal is not None:
         return refusal
-    _read_configurations(facts, read_file)
+    _read_configurations(facts, read_file, found or {})
     if len(facts.inputs) > 1:
         return NotCacheable("multiple_source_files", str(len(facts.inputs)))
     source, chosen = facts.inputs[0]

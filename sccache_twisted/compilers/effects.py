@@ -55,11 +55,7 @@ def _split_dwarf(facts: Facts, option: Option, value: bytes) -> None:
 
 
 def _searched(facts: Facts, option: Option, value: bytes) -> None:
-    if b"/" in value:
-        facts.reads((value,))
-        facts.configurations.append(value)
-    else:
-        facts.stays("toolchain_option")
+    facts.configurations.append(value)
 
 
 def _sysroot(facts: Facts, option: Option, value: bytes) -> None:

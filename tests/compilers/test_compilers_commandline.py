@@ -7,7 +7,7 @@ import time
 import pytest
 from compilers_help import ENV, compilation, compiler, understand
 
-from sccache_twisted.compilers.commandline import TABLES, parse
+from sccache_twisted.compilers.commandline import TABLES, parse, searched_files
 from sccache_twisted.compilers.options import Effect
 from sccache_twisted.compilers.reasons import REASONS, Place
 from sccache_twisted.model import Compilation, NotCacheable, NotCompilation, OutputKind
@@ -144,6 +144,21 @@ def test_files_of_options(name: str, option: str, text: bytes | None, reason: st
     assert isinstance(parsed, Compilation)
     assert parsed.local_reason == reason
     assert (b"inc" in parsed.include_dirs) == (name == "clang" and not reason)
+
+
+def test_specs_by_name_are_where_the_driver_found_them() -> None:
+    """What a driver looks up by itself is read from where it was found, and stays here where it was not."""
+    line = [b"-specs=own.specs", b"--specs=./near", b"-c", b"a.c"]
+    gcc = compiler("gcc")
+    assert searched_files(gcc, line) == [b"own.specs"]
+    assert searched_files(compiler("clang"), line) == []
+    texts = {b"/lib/own.specs": b"*cpp:\n+ -DV\n\n", b"/w/./near": b"\n"}
+    there = parse(gcc, line, b"/w", ENV, texts.get, {b"own.specs": b"/lib/own.specs"})
+    assert isinstance(there, Compilation)
+    assert (there.local_reason, there.hidden_inputs) == ("", (b"/lib/own.specs", b"./near"))
+    nowhere = parse(gcc, line, b"/w", ENV, texts.get)
+    assert isinstance(nowhere, Compilation)
+    assert nowhere.local_reason == "toolchain_option"
 
 
 def test_every_reason_in_the_tables_is_documented() -> None:

@@ -52,6 +52,15 @@ OPTIONS = (
     Project(
         "plugin-of-passes", _PLUGIN, "{cc} -O1 -fpass-plugin=./p.so -c a.c -o a.o", by=CLANG, prepared=_MAKE_PLUGIN
     ),
+    Project("specs-that-gcc-has", _V, "{cc} -specs=libgomp.spec -g -c a.c -o a.o", by=(*GCC, *GXX)),
+    Project(
+        "specs-that-nobody-has",
+        _V,
+        "{cc} -specs=none.spec -c a.c -o a.o",
+        by=GCC,
+        stays="toolchain_option",
+        status=1,
+    ),
     Project("debug", _V, "{cc} -g -O2 -c a.c -o a.o"),
     Project("debug-3", _V, "{cc} -g3 -gdwarf-4 -c a.c -o a.o"),
     Project("debug-compressed", _V, "{cc} -g -gz -c a.c -o a.o"),
