@@ -14,7 +14,7 @@ CLANG = OptionTable(
         *rows("--debug=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-help --help-hidden -cc1 -cc1as -cc1gen-reproducer", effect=Effect.NOT_COMPILATION, detail="query"),
         *rows("--autocomplete=", JOINED, Effect.NOT_COMPILATION, "query"),
-        *rows("-ccc-print-phases -ccc-print-bindings", effect=Effect.NOT_COMPILATION, detail="query"),
+        *rows("-ccc-print-phases -ccc-print-bindings -fdriver-only", effect=Effect.NOT_COMPILATION, detail="query"),
         *rows(
             "--precompile -emit-ast --analyze -emit-interface-stubs", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED
         ),

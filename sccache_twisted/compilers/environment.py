@@ -32,6 +32,8 @@ _NAMES = frozenset(
         b"CPLUS_INCLUDE_PATH",
         b"OBJC_INCLUDE_PATH",
         b"OBJCPLUS_INCLUDE_PATH",
+        # whether clang reads configuration files that nobody named
+        b"CLANG_NO_DEFAULT_CONFIG",
         # where the driver finds the assembler, and clang itself when it was called by a bare name
         b"PATH",
         # where the loader finds the compiler's libraries
@@ -59,10 +61,12 @@ UNSUPPORTED = (
     b"CC_PRINT_HEADERS",
     b"CC_LOG_DIAGNOSTICS",
     b"CC_PRINT_PROC_STAT",
+    b"CC_PRINT_INTERNAL_STAT",
     b"CLANG_CONFIG_FILE_SYSTEM_DIR",
     b"CLANG_CONFIG_FILE_USER_DIR",
     b"CLANG_SPAWN_CC1",
     b"RC_DEBUG_OPTIONS",
+    b"GNUTARGET",
 )
 """Variables that write files of their own, or change which programs run or how they are called."""
 
