@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from sccache_twisted import __version__
+from sccache_twisted.launcher.origin import kind
 
 _UNITS = {"w": 7 * 86400.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -20,6 +21,12 @@ Also under another name: a link named gcc that points here compiles with the nex
 _EPILOG = """\
 New here? "sccache-twisted cluster start --dir ~/cluster" starts a cluster on this machine and says how to use it;
 "sccache-twisted doctor" tells what is missing on this machine."""
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"sccache-twisted {__version__} ({kind()} launcher)")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("-V", "--version", action="version", version=f"sccache-twisted {__version__}")
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="say the version and which launcher this is")
     parser.add_argument(
         "--stats-format", choices=("text", "json"), default="text", help="how --show-stats and --dist-status answer"
     )

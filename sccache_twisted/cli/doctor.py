@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import asdict
 
-from sccache_twisted.cli import checks
+from sccache_twisted.cli import checks, launchers
 from sccache_twisted.cli.checks import Finding, Grade
 from sccache_twisted.config import ClientSettings, SchedulerSettings, WorkerSettings
 
@@ -37,6 +37,7 @@ def doctor(arguments: Namespace) -> int:
 def _look() -> Iterator[Finding]:
     yield checks.python()
     yield checks.plugins()
+    yield launchers.finding()
     yield from checks.compilers()
     client, found = checks.configuration("client", ClientSettings)
     yield found

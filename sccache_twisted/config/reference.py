@@ -46,7 +46,8 @@ A scheduler is written `tls://HOST:PORT?pin=sha256:HEX`, where the pin is the ha
 
 Besides the variables below, three count for a single call, out of the launcher's own environment: `SCCACHE_NO_DIST`
 (this call stays local), `SCCACHE_RECACHE` and `SCCACHE_NO_CACHE`. `SCCACHE_CONF` names the client's file, and with it
-which daemon a launcher talks to.
+which daemon a launcher talks to. `SCCACHE_DAEMON_SILENCE` is the number of seconds after which it takes a silent daemon
+to be stopped (docs/commands.md).
 """
 
 _HEADINGS = {"client": "The client daemon", "scheduler": "The scheduler", "worker": "The worker"}

@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -37,9 +38,15 @@
 #define GUARD "_SCCACHE_TWISTED_RUNNING"
 #define PYTHON_LAUNCHER "sccache-twisted-python"
 #define MARKED_WITHIN 4096 /* a note lies behind the headers of an ELF file */
+#define SILENT "the daemon is silent, as one that is stopped"
 #define MAX_ANSWER 0x7fffffffu
 #define MAX_SLOTS 65536ul
 #define SLOT_POLL_NANOSECONDS 5000000l
+#define SILENCE_SECONDS 30l
+#define FIRST_WAIT_MILLISECONDS 1000l
+#ifndef DIGEST
+#define DIGEST "unknown" /* of this file, when native.py builds it: tells one version from another */
+#endif
 
 /* How copies of and links to ourselves are known: this lands near the start of the file, and survives strip. */
 __attribute__((section(".note.sccache_twisted"), used, aligned(4))) static const struct {
@@ -56,6 +63,10 @@ extern char **environ;
 /* The command as the Python launcher takes it, with room before it for three words; NULL-terminated. */
 static char **command;
 static bool compiles;
+
+/* Where the daemon listens, and whether it was found to be stopped. */
+static const char *daemon_socket;
+static bool stuck;
 
 static _Noreturn void hand_over(const char *why);
 
@@ -258,7 +269,8 @@ static _Noreturn void execute_real(char **argv)
 }
 
 /* Become the Python launcher. With a reason it doesn't ask a daemon again, but compiles at once; before it, nothing of
- * an answer may have been shown. Without a Python launcher there is still the compiler. */
+ * an answer may have been shown. For our own commands it is told where it comes from. Without a Python launcher there is
+ * still the compiler. */
 static _Noreturn void hand_over(const char *why)
 {
     static char path[PATH_MAX + sizeof PYTHON_LAUNCHER];
@@ -271,12 +283,15 @@ static _Noreturn void hand_over(const char *why)
     if (length < 0 && realpath((const char *)getauxval(AT_EXECFN), path) == NULL)
         path[0] = '\0';
     char *slash = strrchr(path, '/');
+    static char alone[] = "--alone", native[] = "--native";
+    char *option = compiles ? alone : native;
+    if (!compiles)
+        why = text("%s:%s", DIGEST, path);
     char **words = command - (why == NULL ? 1 : 3);
     if (slash != NULL) {
         memcpy(slash + 1, PYTHON_LAUNCHER, sizeof PYTHON_LAUNCHER);
         words[0] = path;
         if (why != NULL) {
-            static char option[] = "--alone";
             words[1] = option;
             words[2] = (char *)why;
         }
@@ -408,11 +423,13 @@ static unsigned char *begin_frame(unsigned char **frame, char kind, size_t size)
     return *frame + 5;
 }
 
+static bool outlasts_silence(int connection, short event);
+
 static bool send_all(int connection, const unsigned char *data, size_t length)
 {
     while (length > 0) {
         ssize_t sent = send(connection, data, length, MSG_NOSIGNAL);
-        if (sent < 0 && errno != EINTR)
+        if (sent < 0 && errno != EINTR && !(errno == EAGAIN && outlasts_silence(connection, POLLOUT)))
             return false;
         if (sent > 0) {
             data += sent;
@@ -437,7 +454,7 @@ static const char *receive(int connection, struct reader *body)
             buffer = grown;
         }
         ssize_t came = recv(connection, buffer + have, (room < wanted ? room : wanted) - have, 0);
-        if (came < 0 && errno == EINTR)
+        if (came < 0 && (errno == EINTR || (errno == EAGAIN && outlasts_silence(connection, POLLIN))))
             continue;
         if (came < 0)
             return strerror(errno);
@@ -484,18 +501,136 @@ static const char *socket_path(void)
     return text("%s/%016llx.sock", directory, (unsigned long long)value);
 }
 
-/* A connection to our own user's daemon, or -1. */
-static int knock(const char *path)
+/* A number in decimal digits, with white space around it; 0 for anything else. */
+static unsigned long whole_number(const char *word)
+{
+    word += strspn(word, " \t\r\n\v\f");
+    size_t digits = strspn(word, "0123456789"), behind = strspn(word + digits, " \t\r\n\v\f");
+    return word[digits + behind] == '\0' && digits < 10 ? strtoul(word, NULL, 10) : 0;
+}
+
+/* --- a daemon that is stopped: see silence.py -------------------------------------------------------------------- */
+
+/* How long a daemon may say nothing before it is taken to be stopped, in milliseconds; 0: for ever. */
+static long patience(void)
+{
+    const char *variable = setting("SCCACHE_DAEMON_SILENCE");
+    if (variable == NULL)
+        return SILENCE_SECONDS * 1000;
+    unsigned long seconds = whole_number(variable);
+    return (seconds == 0 && strcmp(variable, "0") != 0) || seconds > 999999 ? SILENCE_SECONDS * 1000 : (long)seconds * 1000;
+}
+
+/* Whether another call found it so. */
+static bool is_noted(void)
+{
+    return access(text("%s.stuck", daemon_socket), F_OK) == 0;
+}
+
+/* From now on connecting, sending and receiving fail with EAGAIN after so long a time. */
+static bool bound(int connection, long milliseconds)
+{
+    struct timeval limit = {milliseconds / 1000, milliseconds % 1000 * 1000};
+    return milliseconds == 0 || (setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
+                                 setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0);
+}
+
+/* A socket whose every step ends after so long a time; -1 if there is none to be had. */
+static int bounded_socket(long milliseconds)
+{
+    int made = not_standard(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return made >= 0 && bound(made, milliseconds) ? made : -1;
+}
+
+static bool connects(int connection)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(daemon_socket) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    memcpy(address.sun_path, daemon_socket, strlen(daemon_socket) + 1);
+    int failed;
+    do
+        failed = connect(connection, (struct sockaddr *)&address, sizeof address);
+    while (failed != 0 && errno == EINTR);
+    return failed == 0;
+}
+
+/* Whether the daemon is seen to run: it answers a question of its own, hangs up or refuses. One that is stopped does
+ * none of these. */
+static bool runs(long milliseconds)
+{
+    static const unsigned char ping[] = {0, 0, 0, 13, 'Q', 0, 0, 0, 4, 'p', 'i', 'n', 'g', 0, 0, 0, 0};
+    unsigned char byte;
+    int connection = bounded_socket(milliseconds);
+    if (connection < 0)
+        return true; /* nothing is known */
+    ssize_t came = -1;
+    if (connects(connection) && send(connection, ping, sizeof ping, MSG_NOSIGNAL) == (ssize_t)sizeof ping)
+        do
+            came = recv(connection, &byte, 1, 0);
+        while (came < 0 && errno == EINTR);
+    bool timed_out = came < 0 && errno == EAGAIN;
+    close(connection);
+    return !timed_out;
+}
+
+static void note_that_it_is_stuck(void)
+{
+    stuck = true;
+    int noted = open(text("%s.stuck", daemon_socket), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (noted >= 0)
+        close(noted);
+}
+
+/* Wait until the daemon says or takes more, as long as it runs: an answer may take as long as a compilation. False when
+ * it is found to be stopped, with errno for it. */
+static bool outlasts_silence(int connection, short event)
+{
+    long half = patience() / 2;
+    for (;;) {
+        bool noted = is_noted();
+        struct pollfd ready = {.fd = connection, .events = event};
+        int found = poll(&ready, 1, noted ? 0 : (int)half);
+        if (found > 0)
+            return true;
+        if (found < 0)
+            continue; /* a signal, or we were stopped ourselves */
+        if (!runs(noted && half > FIRST_WAIT_MILLISECONDS ? FIRST_WAIT_MILLISECONDS : half)) {
+            /* What came meanwhile counts more. */
+            if (poll(&ready, 1, 0) > 0)
+                return true;
+            note_that_it_is_stuck();
+            errno = ETIMEDOUT;
+            return false;
+        }
+        if (noted)
+            unlink(text("%s.stuck", daemon_socket));
+    }
+}
+
+/* A connection to our own user's daemon, or -1. */
+static int knock(void)
+{
     struct ucred peer;
     socklen_t size = sizeof peer;
-    if (path == NULL || strlen(path) >= sizeof address.sun_path)
+    long most = patience(), step = most / 2 < FIRST_WAIT_MILLISECONDS ? most / 2 : FIRST_WAIT_MILLISECONDS;
+    if (daemon_socket == NULL)
         return -1;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int connection = not_standard(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (connection >= 0 && connect(connection, (struct sockaddr *)&address, sizeof address) == 0 &&
-        getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == getuid())
+    int connection = bounded_socket(step);
+    if (connection < 0)
+        return -1;
+    for (long waited = step; !connects(connection); waited += step) {
+        if (errno != EAGAIN)
+            return -1;
+        /* Nobody takes callers out of its queue, which is full. */
+        if (waited >= most || is_noted()) {
+            note_that_it_is_stuck();
+            return -1;
+        }
+    }
+    if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == getuid())
         return connection;
     return -1;
 }
@@ -556,22 +691,14 @@ static bool holds_slot(const char *directory)
     return found;
 }
 
-/* A number in decimal digits, with white space around it; 0 for anything else. */
-static unsigned long whole_number(const char *word)
-{
-    word += strspn(word, " \t\r\n\v\f");
-    size_t digits = strspn(word, "0123456789"), behind = strspn(word + digits, " \t\r\n\v\f");
-    return word[digits + behind] == '\0' && digits < 10 ? strtoul(word, NULL, 10) : 0;
-}
-
 /* How many there are: as the daemon noted beside its socket, else SCCACHE_LOCAL_SLOTS, else the cores. */
-static unsigned long slot_count(const char *socket)
+static unsigned long slot_count(void)
 {
     char noted[17];
-    const char *path = text("%s.slots", socket), *variable = setting("SCCACHE_LOCAL_SLOTS");
-    bool is_noted = access(path, R_OK) == 0;
+    const char *path = text("%s.slots", daemon_socket), *variable = setting("SCCACHE_LOCAL_SLOTS");
+    bool is_told = access(path, R_OK) == 0;
     noted[first_bytes(path, noted, sizeof noted - 1)] = '\0';
-    unsigned long count = is_noted ? whole_number(noted) : variable ? whole_number(variable) : 0;
+    unsigned long count = is_told ? whole_number(noted) : variable ? whole_number(variable) : 0;
     for (int cores = 1024; count == 0 && cores < 1 << 20; cores *= 2) {
         cpu_set_t *set = CPU_ALLOC((size_t)cores);
         if (set != NULL && sched_getaffinity(0, CPU_ALLOC_SIZE((size_t)cores), set) == 0)
@@ -590,14 +717,14 @@ static bool took(int *slot, const char *directory, unsigned long number)
 
 /* Wait until a slot is ours, preferably number ``first``; false if there are none to be had. The descriptor stays
  * open and is inherited. Only the holder of the turnstile polls: a hundred who wait cost no more than one. */
-static bool take_slot(const char *socket, unsigned long first)
+static bool take_slot(unsigned long first)
 {
     const char *base = text("/tmp/sccache-twisted-%lu", (unsigned long)getuid()), *directory = text("%s/slots", base);
     if (!is_private_directory(base) || !is_private_directory(directory))
         return false;
     if (holds_slot(directory))
         return true;
-    unsigned long count = slot_count(socket), number;
+    unsigned long count = slot_count(), number;
     int *slots = memory(count, sizeof *slots), turnstile = -1;
     for (number = 0; number < count; number++)
         slots[number] = -1;
@@ -746,14 +873,14 @@ static void run_yourself(struct reader body)
 }
 
 /* An S answer: run it in a slot, report, show what comes back. Comes back if it can't be understood. */
-static void run_in_slot(struct reader body, int connection, const char *socket)
+static void run_in_slot(struct reader body, int connection)
 {
     unsigned long slot = read_decimal(&body);
     char *executable = read_word(&body);
     char **argv = read_words(&body);
     if (!was_understood(&body))
         return;
-    if (!take_slot(socket, slot))
+    if (!take_slot(slot))
         hand_over(NULL); /* which finds the same, and can say so in the log */
     struct bytes out, err;
     int status = run_child(executable, argv, &out, &err);
@@ -773,9 +900,11 @@ static void run_in_slot(struct reader body, int connection, const char *socket)
 
 static _Noreturn void call(void)
 {
-    const char *path = socket_path();
-    int connection = knock(path);
+    daemon_socket = socket_path();
+    int connection = knock();
     size_t length;
+    if (stuck)
+        hand_over(SILENT);
     unsigned char *asking = connection < 0 ? NULL : request(&length);
     if (asking == NULL)
         hand_over(NULL);
@@ -788,10 +917,10 @@ static _Noreturn void call(void)
         else if (kind == 'X')
             run_yourself(body);
         else if (kind == 'S')
-            run_in_slot(body, connection, path);
+            run_in_slot(body, connection);
         problem = "its answer makes no sense";
     }
-    hand_over(text("the daemon went away: %s", problem));
+    hand_over(stuck ? SILENT : text("the daemon went away: %s", problem));
 }
 
 /* Whether this program, built for this machine, can do what a call needs; no socket, no daemon. */
@@ -808,7 +937,7 @@ static int self_test(void)
     if (!was_understood(&back) || strcmp(found[0], "gcc") != 0 || *found[1] != '\0' || status != 7 ||
         out.length != 4 || memcmp(out.at, "out\n", 4) != 0 || err.length != 4 || memcmp(err.at, "err\n", 4) != 0)
         return 1;
-    show(STDOUT_FILENO, (const unsigned char *)MARK "\n", sizeof MARK);
+    show(STDOUT_FILENO, (const unsigned char *)MARK " " DIGEST "\n", sizeof MARK " " DIGEST);
     return 0;
 }
 

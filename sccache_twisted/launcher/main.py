@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 MYSELF = {b"sccache-twisted", b"sccache-twisted-python", b"sccache"}
 SUBCOMMANDS = {b"cache", b"cluster", b"doctor", b"drain", b"invite", b"jobs", b"join", b"token", b"trace", b"why"}
 GUARD = b"_SCCACHE_TWISTED_RUNNING"
+CAME_BY = b"_SCCACHE_TWISTED_LAUNCHER"
 MARK = b"sccache-twisted launcher"
 WRAPPERS = {b"ccache", b"colorgcc", b"distcc", b"icecc", b"icerun", b"sccache"}
 DEFAULT_SIGNALS = (_signal.SIGPIPE, _signal.SIGXFSZ)  # Python ignores these two; a compiler must not inherit that
 MAX_ANSWER = 1 << 31
+SILENCE_SECONDS = 30.0
+FIRST_SECONDS = 1.0
 
 Environment = dict[bytes, bytes]
 
@@ -29,10 +32,14 @@ class Lost(Exception):
 
 
 def run() -> "NoReturn":
-    """Entry of the script, which gives: the package's place, the true LC_CTYPE, the script's folder, $0, arguments."""
+    """Entry of the script.
+
+    It gives: the package's place; where it would like to see a native launcher, if it would; the true LC_CTYPE; the
+    script's folder; $0; arguments.
+    """
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    locale, here, *words = [word.encode("utf-8", "surrogateescape") for word in sys.argv[2:]]
+    root, wanted, locale, here, *words = [word.encode("utf-8", "surrogateescape") for word in sys.argv[1:]]
     environ = dict(posix.environ)
     if locale:
         environ[b"LC_CTYPE"] = locale[1:]
@@ -44,10 +51,18 @@ def run() -> "NoReturn":
         from sccache_twisted.launcher import slow
 
         slow.alone(argv[2:], environ, argv[1].decode("utf-8", "replace"))
+    came_by = b"python:%b:%b" % (here, wanted)
+    if name == b"sccache-twisted-python" and argv[:1] == [b"--native"]:
+        came_by = b"native:" + argv[1]
+        argv = argv[2:]
+    if wanted and not environ.get(GUARD):
+        from sccache_twisted.launcher import first_use
+
+        first_use.begin(wanted, here, root, environ)
     if name in MYSELF and (not argv or argv[0].startswith(b"-") or argv[0] in SUBCOMMANDS):
         from sccache_twisted.launcher import slow
 
-        slow.command(argv, environ)
+        slow.command(argv, {**environ, CAME_BY: came_by})
     compile_here_or_there(argv, environ, here)
 
 
@@ -187,15 +202,28 @@ def ask(connection: _socket.socket, body: bytes) -> bytes:
 
 
 def send(connection: _socket.socket, body: bytes) -> None:
-    """Send one frame."""
-    connection.sendall(as_field(body), _socket.MSG_NOSIGNAL)
+    """Send one frame; Lost when the daemon is stopped."""
+    view = memoryview(as_field(body))
+    while view:
+        try:
+            view = view[connection.send(view, _socket.MSG_NOSIGNAL) :]
+        except BlockingIOError:
+            from sccache_twisted.launcher import silence
+
+            silence.outlast(connection, silence.WRITABLE)
 
 
 def receive(connection: _socket.socket, length: int) -> bytes:
-    """Exactly ``length`` bytes, or ValueError when the daemon hangs up."""
+    """Exactly ``length`` bytes, or ValueError when the daemon hangs up, Lost when it is stopped."""
     parts = []
     while length:
-        part = connection.recv(min(length, 1 << 20))
+        try:
+            part = connection.recv(min(length, 1 << 20))
+        except BlockingIOError:
+            from sccache_twisted.launcher import silence
+
+            silence.outlast(connection, silence.READABLE)
+            continue
         if not part:
             raise ValueError("it hung up before it answered")
         parts.append(part)
@@ -243,8 +271,13 @@ def connect(environ: Environment, here: bytes) -> _socket.socket:
 def knock(path: bytes) -> _socket.socket | None:
     """A connection to our own user's daemon, or None if nobody listens; Lost when it is somebody else's."""
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    bound(connection, min(patience() / 2, FIRST_SECONDS))
     try:
         connection.connect(path)
+    except BlockingIOError:
+        from sccache_twisted.launcher import silence
+
+        silence.connect(connection, path)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         return None
@@ -260,6 +293,24 @@ def knock(path: bytes) -> _socket.socket | None:
         connection.close()
         raise Lost(f"the daemon at {path!r} belongs to uid {owner}")
     return connection
+
+
+def patience() -> float:
+    """How long a daemon may say nothing before it is taken to be stopped; 0: for ever."""
+    text = posix.environ.get(b"SCCACHE_DAEMON_SILENCE", b"").strip()
+    return float(text) if text.isdigit() and len(text) < 7 else SILENCE_SECONDS
+
+
+def bound(connection: _socket.socket, seconds: float) -> None:
+    """From now on connecting, sending and receiving fail with EAGAIN after so long a time. 0: never.
+
+    Not ``settimeout``: under that a full queue of callers is an error at once instead of a wait.
+    """
+    size = 8 if sys.maxsize > 1 << 32 else 4
+    whole, rest = divmod(int(seconds * 1_000_000), 1_000_000)
+    limit = whole.to_bytes(size, sys.byteorder) + rest.to_bytes(size, sys.byteorder)
+    connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, limit)
 
 
 # --- running programs ------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ ONE_CALL_ONLY = (
     b"OLDPWD",
     b"_",
     main.GUARD,
+    main.CAME_BY,
 )
 
 
@@ -285,7 +286,7 @@ def in_slot(
     report = main.as_field(b"%d" % status) + main.as_field(streams[0]) + main.as_field(streams[1])
     try:
         kind, *said = main.understood(main.ask(connection, b"C" + report))
-    except (OSError, ValueError):
+    except (OSError, ValueError, main.Lost):
         kind = b""
     if kind == b"D":
         main.done(*said)

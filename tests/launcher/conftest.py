@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,17 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture(scope="module", params=["python", "native"])
-def program(request: pytest.FixtureRequest, native: Path) -> Path:
-    """The script of the Python launcher, and the native one."""
-    return SCRIPT if request.param == "python" else native
+@pytest.fixture(scope="session")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The native launcher under the sanitizers for addresses and undefined behaviour."""
+    target = tmp_path_factory.mktemp("checked") / "sccache-twisted"
+    flags = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(["gcc", *flags, "-o", target, building.SOURCE], check=True)
+    return target
+
+
+@pytest.fixture(scope="module", params=["python", "native", pytest.param("checked", marks=pytest.mark.full)])
+def program(request: pytest.FixtureRequest) -> Path:
+    """The script of the Python launcher, the native one, and that under the sanitizers."""
+    return SCRIPT if request.param == "python" else request.getfixturevalue(request.param)

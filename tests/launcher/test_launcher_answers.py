@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from launcher_kit import ROOT, Installation, wait_for
 from stub_daemon import StubDaemon
 
 from sccache_twisted.launcher import main
-from sccache_twisted.wire.launcher import Completed, Done, LaunchRequest, RunInSlot, RunYourself, encode
+from sccache_twisted.wire.launcher import Answer, Completed, Done, LaunchRequest, Query, RunInSlot, RunYourself, encode
 
 SOURCE = ROOT / "sccache_twisted/launcher/launcher.c"
 
@@ -24,15 +26,6 @@ SOURCE = ROOT / "sccache_twisted/launcher/launcher.c"
 def alone(program: Path, tmp_path: Path) -> Installation:
     """An installation whose only daemon is the test's."""
     return Installation(tmp_path / "prefix", program, twistd=False)
-
-
-@pytest.fixture(scope="module")
-def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The native launcher under the sanitizers for addresses and undefined behaviour."""
-    target = tmp_path_factory.mktemp("checked") / "sccache-twisted"
-    flags = ["-std=c11", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, "-o", target, SOURCE], check=True)
-    return target
 
 
 @pytest.fixture
@@ -279,3 +272,87 @@ def test_good_answers_under_the_sanitizers(checked: Path, tmp_path: Path, source
     env = {"PATH": f"{links}::/usr/bin:/bin", "_SCCACHE_TWISTED_RUNNING": "/usr/bin/x:/bin/y"}
     ended = ours.call("gcc", "-c", "a.c", cwd=source, env=env)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+# --- silence ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(alone: Installation) -> Iterator[Callable[[], None]]:
+    """A daemon's socket as a stopped daemon has it: it takes callers and says nothing. Its queue can be filled."""
+    alone.environ["SCCACHE_DAEMON_SILENCE"] = "1"
+    with contextlib.ExitStack() as callers:
+        listening = callers.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(alone.socket))
+        listening.listen(5)
+
+        def fill() -> None:
+            for _ in range(6):
+                callers.enter_context(socket.socket(socket.AF_UNIX)).connect(str(alone.socket))
+
+        yield fill
+
+
+@pytest.mark.parametrize("crowd", [False, True], ids=["", "its queue full"])
+def test_stopped_daemon(alone: Installation, source: Path, stopped: Callable[[], None], crowd: bool) -> None:
+    """A daemon that says nothing and answers no question is given up: the launcher compiles, and the next at once."""
+    if crowd:
+        stopped()
+    for _ in range(2):
+        ended = alone.call("gcc", "-c", "a.c", cwd=source)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        (source / "a.o").unlink()
+    assert alone.log().count("the daemon is silent") == 2
+    assert Path(f"{alone.socket}.stuck").exists()
+
+
+def test_stopped_daemon_reads_nothing(alone: Installation, source: Path, stopped: Callable[[], None]) -> None:
+    """It is given up as well when it does not even take the whole request."""
+    long = {f"LONG_{number}": "x" * 100_000 for number in range(10)}
+    assert alone.call("gcc", "-c", "a.c", cwd=source, env=long).returncode == 0
+    assert "the daemon is silent" in alone.log()
+
+
+def test_slow_daemon(alone: Installation, source: Path) -> None:
+    """A daemon that says nothing but answers questions is waited for, and forgotten to have been stopped."""
+    alone.environ["SCCACHE_DAEMON_SILENCE"] = "1"
+    stuck = Path(f"{alone.socket}.stuck")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(alone.socket))
+        listening.listen()
+        listening.settimeout(20)
+        stuck.touch()
+        launcher = alone.start("gcc", "-c", "a.c", cwd=source)
+        call, _ = listening.accept()
+        for _ in range(2):
+            question, _ = listening.accept()
+            with question:
+                assert question.recv(100) == encode(Query("ping"))
+                question.sendall(encode(Answer("{}")))
+        with call:
+            call.sendall(encode(Done(7, b"at last", b"")))
+            stdout, _ = launcher.communicate(timeout=20)
+    assert (launcher.returncode, stdout) == (7, b"at last")
+    assert not stuck.exists()
+
+
+def test_real_daemon_stopped(program: Path, tmp_path: Path, source: Path) -> None:
+    """Calls of a daemon under SIGSTOP compile by themselves; when it goes on they are its own again."""
+    served = Installation(tmp_path / "prefix", program)
+    served.environ["SCCACHE_DAEMON_SILENCE"] = "2"
+    served.call("gcc", "--version", cwd=source)
+    pid = served.daemon_pid()
+    assert pid is not None
+    before = served.stats()["compile_requests"]
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        assert served.call("gcc", "-c", "a.c", cwd=source).returncode == 0
+        (source / "a.o").unlink()
+        os.kill(pid, signal.SIGCONT)
+        assert served.call("gcc", "-c", "a.c", "-o", "b.o", cwd=source).returncode == 0
+        wait_for(lambda: served.stats()["compile_requests"] >= before + 1, "the call")
+        assert served.log().count("the daemon is silent") == 1
+        assert not (source / "a.o").exists()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        served.end()
