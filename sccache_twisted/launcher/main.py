@@ -31,15 +31,14 @@ class Lost(Exception):
     """There is no daemon, or it went away before it answered; the sentence says which."""
 
 
-def run() -> "NoReturn":
-    """Entry of the script.
+def run(native: str = "") -> "NoReturn":
+    """Entry of the script, which gives: the package's place, the true LC_CTYPE, the script's folder, $0, arguments.
 
-    It gives: the package's place; where it would like to see a native launcher, if it would; the true LC_CTYPE; the
-    script's folder; $0; arguments.
+    ``native`` is where it would like to see a native launcher; a script from before there was one says nothing.
     """
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    root, wanted, locale, here, *words = [word.encode("utf-8", "surrogateescape") for word in sys.argv[1:]]
+    wanted, root, locale, here, *words = [word.encode("utf-8", "surrogateescape") for word in [native, *sys.argv[1:]]]
     environ = dict(posix.environ)
     if locale:
         environ[b"LC_CTYPE"] = locale[1:]
