@@ -38,6 +38,9 @@ MOST_ARGUMENTS = 6000
 Reader = Callable[[bytes], bytes | None]
 """Gives the content of a file by its absolute path, or None."""
 
+_DESCRIPTOR = re.compile(rb"/dev/(?:fd/|std(?:in|out|err)\b)|/proc/(?:self|thread-self)/")
+"""Names that mean another file to each process."""
+
 TABLES: dict[CompilerFamily, OptionTable] = {CompilerFamily.GCC: GCC, CompilerFamily.CLANG: CLANG}
 
 
@@ -148,6 +151,16 @@ def searched_files(compiler: Compiler, args: Sequence[bytes]) -> list[bytes]:
     return [name for name in names if name and b"/" not in name]
 
 
+def _descriptor(args: Sequence[bytes]) -> bytes | None:
+    """The first argument that names an open descriptor of whoever looks; what a macro says is no name."""
+    together = b"\0".join(args)
+    if b"/dev/" in together or b"/proc/" in together:
+        for argument in args:
+            if argument[:2] not in {b"-D", b"-U"} and _DESCRIPTOR.search(argument):
+                return argument
+    return None
+
+
 def parse(
     compiler: Compiler,
     args: Sequence[bytes],
@@ -162,6 +175,10 @@ def parse(
     files that :func:`searched_files` names. Never raises: a command line that makes no sense is the compiler's to
     complain about.
     """
+    # Not even looked at: the caller's descriptors are not ours.
+    unseen = next((one for one in args if one[:1] == b"@" and _DESCRIPTOR.search(one)), None)
+    if unseen is not None:
+        return NotCacheable("response_file", unseen.decode("utf-8", "backslashreplace"))
     try:
         expanded = expand(args, cwd, read_file)
     except TooMuch as error:
@@ -173,6 +190,9 @@ def parse(
     refusal = _refusal(facts, env)
     if refusal is not None:
         return refusal
+    unseen = _descriptor(expanded)
+    if unseen is not None:
+        return NotCacheable("bad_input_file", unseen.decode("utf-8", "backslashreplace"))
     _read_configurations(facts, read_file, found or {})
     if len(facts.inputs) > 1:
         return NotCacheable("multiple_source_files", str(len(facts.inputs)))

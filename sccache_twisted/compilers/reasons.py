@@ -39,7 +39,7 @@ _NOT_COMPILATION = {
 
 _NOT_CACHEABLE = {
     "bad_compiler_arguments": "The command line is incomplete.",
-    "bad_input_file": "The source is not a regular file.",
+    "bad_input_file": "The source is no regular file, or an argument names an open descriptor, as /dev/fd/63 does.",
     "bad_output_file": "An output is a device, has no name, or has the name of another file of the same command.",
     "modules": "The command uses or makes C++ or clang modules.",
     "multiple_source_files": "The command compiles several sources at once, or names files for the linker too.",

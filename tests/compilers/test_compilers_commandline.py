@@ -81,6 +81,10 @@ NOT_CACHEABLES = [
     ("gcc", "-x go -c a.c", "unsupported_source_language"),
     ("gcc", "-xc -c /dev/null", "bad_input_file"),
     ("gcc", "-c @absent", "response_file"),
+    ("gcc", "-c @/dev/fd/63 a.c", "response_file"),
+    ("gcc", "-include /dev/fd/63 -c a.c", "bad_input_file"),
+    ("gcc", "-xc -c /proc/self/fd/3 -o a.o", "bad_input_file"),
+    ("clang", "-fsanitize-ignorelist=/dev/stdin -DX=/proc/self/exe -c a.c", "bad_input_file"),
     ("gcc", "-fmodules-ts -c a.cc", "modules"),
     ("clang", "-MJ q -c a.c", "unsupported_compiler_option"),
     ("clang", "-ftime-trace -c a.c", "unsupported_compiler_option"),
@@ -177,6 +181,11 @@ def test_variables_that_change_what_runs_are_not_taken_over(variable: bytes) -> 
     """A variable that writes files or changes programs is named as the reason."""
     parsed = understand("gcc", ["-c", "a.c"], env={**ENV, variable: b"x"})
     assert parsed == NotCacheable("unsupported_environment_variable", variable.decode())
+
+
+def test_a_macro_may_speak_of_descriptors() -> None:
+    """What is only text in the program keeps nothing at home."""
+    assert isinstance(understand("gcc", ["-DSELF=/proc/self/exe", "-D", "FD=1", "-c", "a.c"]), Compilation)
 
 
 def test_cmake_ninja_line() -> None:
