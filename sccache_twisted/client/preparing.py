@@ -96,7 +96,7 @@ class Preparer:
             return Prepared(gathered, toolchain)
         made = self._cache.recipe(case.lookup, question, gathered, listed, fixed_time=fixed_time)
         if self._predictions is not None and case.local is None:
-            by_text = isinstance(made, Recipe) and made.text_key is not None
+            by_text = isinstance(made, Recipe) and made.own.text is not None
             self._predictions.learn(case.command, question, gathered, self._memo if by_text else None)
         return Prepared(gathered, toolchain, made)
 

@@ -78,8 +78,14 @@ class ClientService(service.MultiService):
         self._cache = None
         if self._stored.store is not None:
             notebook = Notebook(cache_directory(settings, environ) + b"/notes.sqlite")
-            observer = Observer(reactor, notebook)
-            self._cache = CompileCache(reactor, self._stored.store, toolchains, self.statistics, observer=observer)
+            self._cache = CompileCache(
+                reactor,
+                self._stored.store,
+                toolchains,
+                self.statistics,
+                observer=Observer(reactor, notebook),
+                bases=tuple(map(os.fsencode, settings.basedirs)),
+            )
         self._lister = Lister(self.runner, settings.preprocessor_slots or cores() + 1)
         self.pipeline = Pipeline(
             reactor,

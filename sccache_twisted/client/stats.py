@@ -26,6 +26,7 @@ class CacheFigures:
     capacity: int | None = None
     timeouts: int = 0
     levels: tuple[dict[str, Any], ...] = ()
+    basedirs: tuple[str, ...] = ()
 
 
 NO_CACHE = CacheFigures("None: results are not stored")
@@ -38,11 +39,11 @@ class LanguageCounts:
     counts: Counter[str] = Factory(Counter)
     advanced: Counter[str] = Factory(Counter)
 
-    def add(self, compilation: Compilation) -> None:
-        """Count a compilation."""
+    def add(self, compilation: Compilation, count: int = 1) -> None:
+        """Count a compilation, or so many."""
         language = compilation.language
-        self.counts["Assembler" if language.startswith("assembler") else "C/C++"] += 1
-        self.advanced[f"{language} [{compilation.compiler.family.value}]"] += 1
+        self.counts["Assembler" if language.startswith("assembler") else "C/C++"] += count
+        self.advanced[f"{language} [{compilation.compiler.family.value}]"] += count
 
     def as_json(self) -> dict[str, dict[str, int]]:
         """In sccache's shape."""
@@ -88,6 +89,10 @@ class Statistics:
     def cache_missed(self, compilation: Compilation) -> None:
         """A result that could have been there was not."""
         self.cache_misses.add(compilation)
+
+    def cache_found_late(self, compilation: Compilation) -> None:
+        """A miss has become a hit while it waited: it is one call."""
+        self.cache_misses.add(compilation, -1)
 
     def cache_written(self, seconds: float) -> None:
         """A result was stored in so many seconds."""
@@ -138,7 +143,7 @@ class Statistics:
             "max_cache_size": cache.capacity,
             "use_preprocessor_cache_mode": not cache.location.startswith("None"),
             "version": __version__,
-            "basedirs": [],
+            "basedirs": list(cache.basedirs),
         }
 
 

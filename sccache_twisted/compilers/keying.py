@@ -13,8 +13,10 @@ from sccache_twisted.compilers.environment import travels
 from sccache_twisted.compilers.options import Arity, Effect
 from sccache_twisted.model import Compilation, CompilerFamily, OutputKind
 
-_PLAIN_OUTPUTS = {OutputKind.OBJECT, OutputKind.ASSEMBLY, OutputKind.DEPFILE}
-_TELLING = (
+PLAIN_OUTPUTS = {OutputKind.OBJECT, OutputKind.ASSEMBLY, OutputKind.DEPFILE}
+"""What tells no place by itself."""
+
+TELLING = (
     b"absolute",
     b"assembler",
     b"compilation-dir",
@@ -37,7 +39,7 @@ _TELLING = (
 )
 """Parts of options that write paths, the command line or the working directory into a result, or may."""
 
-_COLUMNS = (b"sanitize", b"openmp", b"xray")
+COLUMNS = (b"sanitize", b"openmp", b"xray")
 """Parts of options that write columns into the code."""
 
 _NAMING = {b"-I", b"-D", b"-U", b"-i", b"-o", b"-M", b"-L", b"-l"}
@@ -57,7 +59,8 @@ _TIMESTAMP = re.compile(_MONTH_DAY + _CLOCK + rb" \d{4}")
 _COLUMN_WORDS = re.compile(rb"source_location|__builtin_COLUMN")
 
 
-def _mentions(args: Sequence[bytes], parts: Sequence[bytes]) -> bool:
+def mentions(args: Sequence[bytes], parts: Sequence[bytes]) -> bool:
+    """Whether an option other than those that name files, directories and macros has any of these parts."""
     options = [argument for argument in args if argument[:1] == b"-" and argument[:2] not in _NAMING]
     return any(part in option for option in options for part in parts)
 
@@ -65,7 +68,7 @@ def _mentions(args: Sequence[bytes], parts: Sequence[bytes]) -> bool:
 def is_plain(compilation: Compilation) -> bool:
     """Whether nothing is written but an object or assembly and a depfile, by options that tell of no place."""
     kinds = {output.kind for output in compilation.outputs}
-    return kinds <= _PLAIN_OUTPUTS and not _mentions(compilation.args, _TELLING)
+    return kinds <= PLAIN_OUTPUTS and not mentions(compilation.args, TELLING)
 
 
 def shows_directory(compilation: Compilation) -> bool:
@@ -122,7 +125,7 @@ def hides_comments(compilation: Compilation) -> bool:
         not compilation.debug
         and compilation.language in {"c", "c++"}
         and is_plain(compilation)
-        and not _mentions(args, _COLUMNS)
+        and not mentions(args, COLUMNS)
         and not any(argument in _COMMENT_WARNINGS or argument.startswith(_COMMENT_WARNINGS_BEGIN) for argument in args)
     )
 

@@ -13,7 +13,6 @@ FOREIGN: dict[str, str] = {
     "dist.toolchains": "compilers are packaged by themselves, each with everything it needs; remove the table",
     "dist.rewrite_includes_only": "sources travel as they are, with the files that they include; remove it",
     "server_startup_timeout_ms": "the launcher waits as long as the daemon needs to start; remove it",
-    "basedirs": "results depend on the paths they were compiled under; remove it",
     "cache.disk.preprocessor_cache_mode": "results are found without running the preprocessor wherever that is safe; "
     "remove the table",
     "cache.redis.cluster_endpoints": "one server holds the entries; write cache.redis.endpoint",

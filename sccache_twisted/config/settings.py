@@ -202,6 +202,13 @@ class ClientSettings:
         10.0,
         "An AllocateJob unanswered for this long after the scheduler's own bound means a stuck link.",
     )
+    ask_again_seconds: float = key(
+        "timers",
+        "ask_again_seconds",
+        Unit.SECONDS,
+        0.2,
+        "A job that waited in the queue for this long asks shared stores once more for its result before it runs.",
+    )
     silence_seconds: float = key(
         "timers",
         "silence_seconds",
@@ -243,6 +250,15 @@ class ClientSettings:
         "Whether results are read there, or stored too.",
         env="SCCACHE_LOCAL_RW_MODE",
         choices=("READ_ONLY", "READ_WRITE"),
+    )
+    basedirs: tuple[str, ...] = key(
+        "",
+        "basedirs",
+        Unit.PATHS,
+        (),
+        "Directories of checkouts; colons between them in the variable. What is stored for a file below one is found "
+        "below another, where the name of neither can show in the result: docs/cache.md says when that is.",
+        env="SCCACHE_BASEDIRS",
     )
     stores: StoreSettings = StoreSettings()  # noqa: RUF009 - it is frozen
     links: LinkTimers = LinkTimers()

@@ -53,6 +53,7 @@ class Note:
 
     ``reason``: why nothing was looked for, or why the result was not stored, a word of the documented set or a
     sentence. ``troubles``: what the store said instead of an answer. ``known_ns``: when this key last had a result.
+    ``base`` and ``own_key``: what conditions in the manifest are relative to, and bound to.
     """
 
     state: State
@@ -72,6 +73,8 @@ class Note:
     stored: bool = False
     reason: str = ""
     known_ns: int = 0
+    base: bytes = b""
+    own_key: str = ""
 
     @property
     def command(self) -> str:

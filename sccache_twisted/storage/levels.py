@@ -56,6 +56,11 @@ class Levels:
         """The levels, in order."""
         return self._levels
 
+    @property
+    def shared(self) -> bool:
+        """Whether others may store into a level that is read here: it is not this machine's own."""
+        return any(level.kept is None and level.readable for level in self._levels)
+
     def silent(self, key: str) -> list[str]:
         """Of a look-up that was a miss: what the levels kept to themselves, a sentence each."""
         return [said for level in self._levels if (said := level.figures.silence(key))]

@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,13 @@ class World:
         self.local.append(reason)
 
     def dispatch(
-        self, action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str
+        self,
+        action: Action,
+        arch: str,
+        archive: Callable[[], str],
+        blobs: IBlobSource,
+        label: str,
+        again: Callable[[], Deferred[object]] | None = None,
     ) -> Deferred[RemoteRun]:
         assert os.path.getsize(archive()) > 0
         self.actions.append(action)
@@ -101,6 +107,7 @@ class Bench:
         world: World | None,
         store: ICacheStore | None = None,
         notes: Path | None = None,
+        bases: Sequence[bytes] = (),
     ) -> None:
         self.world = world
         self.statistics = Statistics()
@@ -111,7 +118,7 @@ class Bench:
         self.cache = None
         if store is not None:
             observer = Observer(reactor, None if notes is None else Notebook(os.fsencode(notes)))
-            self.cache = CompileCache(reactor, store, toolchains, self.statistics, observer=observer)
+            self.cache = CompileCache(reactor, store, toolchains, self.statistics, observer=observer, bases=bases)
         self.pipeline = Pipeline(
             reactor, self.runner, self.finder, self.lister, toolchains, world, self.statistics, self.cache
         )

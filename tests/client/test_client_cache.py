@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import pytest_twisted
+from cache_kit import CountedBench, Store, compiled, settle, write
 from client_kit import env_of
-from client_world import Bench, World, plain, tree
+from client_world import World, plain, tree
 from contracts.cache_store import key_of
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 
 from sccache_twisted.client.cache.flights import Flights, Outcome, Turn
-from sccache_twisted.client.calls import Answered, RunHere
-from sccache_twisted.errors import StorageError
+from sccache_twisted.client.calls import RunHere
 from sccache_twisted.interfaces import Finished
 from sccache_twisted.model import ActionResult
-from sccache_twisted.storage.memory import MemoryStore
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc"),
@@ -29,56 +27,6 @@ pytestmark = [
 ]
 
 LONG_AGO = (1_600_000_000, 1_600_000_000)
-
-
-class Store(MemoryStore):
-    """A store that can be looked into, broken, and held up."""
-
-    def __init__(self) -> None:
-        super().__init__(64 << 20)
-        self.held: Deferred[None] | None = None
-        self.broken = False
-
-    def get(self, key: str) -> Deferred[bytes | None]:
-        return fail(StorageError("broken")) if self.broken else super().get(key)
-
-    def put(self, key: str, entry: bytes) -> Deferred[None]:
-        if self.broken:
-            return fail(StorageError("broken"))
-        if self.held is not None:
-            waiting: Deferred[None] = Deferred()
-            self.held.addCallback(waiting.callback)
-            return waiting.addCallback(lambda _: MemoryStore.put(self, key, entry))
-        return super().put(key, entry)
-
-
-class CountedBench(Bench):
-    """Counts preprocessors."""
-
-    def __init__(self, cache: Path, world: World | None, store: Store) -> None:
-        super().__init__(reactor, cache, world, store)
-        self.store = store
-        self.listings = 0
-        run = self.runner.run
-
-        def counting(*args, **kwargs):
-            self.listings += 1
-            return run(*args, **kwargs)
-
-        self.runner.run = counting  # type: ignore[method-assign]
-
-    @property
-    def hits(self) -> int:
-        return sum(self.statistics.cache_hits.counts.values())
-
-    @property
-    def misses(self) -> int:
-        return sum(self.statistics.cache_misses.counts.values())
-
-    async def stored(self) -> None:
-        """Wait until what was compiled is stored."""
-        assert self.cache is not None
-        await DeferredList(list(self.cache._writes))
 
 
 @pytest.fixture(scope="module")
@@ -101,23 +49,6 @@ def alone(toolchains: Path):
     made.close()
 
 
-def write(root: Path, **files: str) -> None:
-    """Write files by their names with ``_`` for ``/`` and ``.``, as ``inc_b_h``; then wait until they are no news."""
-    for name, text in files.items():
-        parts = name.split("__")
-        path = root.joinpath(*parts[:-1], parts[-1].replace("_", "."))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    settle(root)
-
-
-def settle(root: Path) -> None:
-    """Wait until every change in a tree is older than what counts as too new."""
-    newest = max(path.stat().st_ctime_ns for path in root.rglob("*"))
-    while time.time_ns() - newest < 30_000_000:
-        time.sleep(0.005)
-
-
 SOURCE = '#include "b.h"\n#include <stdio.h>\nint main(int c, char **v) { int unused; puts(B); return c; }\n'
 HEADER = '#define B "b"\n/* words */\nstatic inline int f(int x) { return x * 2; }\n'
 
@@ -128,14 +59,6 @@ def work(tmp_path: Path) -> Path:
     write(tmp_path, s_S='#include "v.h"\n.data\n.include "more.s"\n.long V\n', inc__v_h="#define V 7\n")
     write(tmp_path, more_s=".long 1\n", p_i="int p(void) { return 1; }\n")
     return tmp_path
-
-
-async def compiled(bench: CountedBench, line: str, cwd: Path, env: dict[bytes, bytes] | None = None) -> Answered:
-    """A call that must succeed, and everything that follows from it."""
-    answer = await bench.call(line.split(), cwd, env)
-    assert answer.status == 0, answer.stderr
-    await bench.stored()
-    return answer
 
 
 LINES = [
@@ -297,14 +220,40 @@ async def test_a_comment_matters_only_where_it_can_show(
 
 @pytest_twisted.ensureDeferred
 async def test_a_depfile_has_the_callers_own_paths(work: Path, bench: CountedBench) -> None:
-    """Another object's name in the same command is another depfile; where none shows, the result is shared."""
-    await compiled(bench, "gcc -Iinc -MD -c a.c -o one.o", work)
-    assert not (await compiled(bench, "gcc -Iinc -MD -c a.c -o two.o", work)).cached
-    assert (work / "two.d").read_text().startswith("two.o: a.c ")
-    await compiled(bench, "gcc -Iinc -MD -MT goal -MF one.dep -c a.c -o one.o", work)
-    assert (await compiled(bench, "gcc -Iinc -MD -MT goal -MF two.dep -c a.c -o two.o", work)).cached
-    assert (work / "two.dep").read_text() == (work / "one.dep").read_text()
-    assert (work / "two.o").read_bytes() == (work / "one.o").read_bytes()
+    """Another object's name is another depfile, written for a hit as the compiler writes it, lines broken as there."""
+    for number, line in enumerate(("gcc -Iinc -MD", "clang -Iinc -MD", "gcc -Iinc -MD -MP", "clang -Iinc -MD -MP")):
+        await compiled(bench, f"{line} -c a.c -o one.o", work)
+        for name in ("two", "a" * 40, "b" * 90, "inc/" + "c" * 62, "d.e" * 20):
+            (work / f"{name}.o").unlink(missing_ok=True)
+            words = f"{line} -c a.c -o {name}.o"
+            assert (await compiled(bench, words, work)).cached, words
+            found = tree(work)
+            assert plain(words.split(), work).status == 0
+            assert tree(work) == found, words
+        assert len(bench.world.actions) == number + 1
+    await compiled(bench, "gcc -Iinc -MD -MT goal -MQ other -MF one.dep -c a.c -o one.o", work)
+    words = f"gcc -Iinc -MD -MT {'g' * 60} -MQ {'h' * 50} -MF two.dep -c a.c -o two.o"
+    assert (await compiled(bench, words, work)).cached
+    found = tree(work)
+    assert plain(words.split(), work).status == 0
+    assert tree(work) == found
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_depfile_that_needs_escapes_is_for_its_own_targets(work: Path, bench: CountedBench) -> None:
+    """Where a name is written otherwise than it is, a depfile is not written for others, and stays exact."""
+    for words in (
+        ["gcc", "-Iinc", "-MD", "-c", "a.c", "-o", "one $.o"],
+        ["gcc", "-Iinc", "-MD", "-c", "a.c", "-o", "two $.o"],
+        ["gcc", "-Iinc", "-MD", "-MT", "a b", "-c", "a.c", "-o", "a.o"],
+    ):
+        for cached in (False, True):
+            answer = await bench.call(words, work)
+            await bench.stored()
+            assert answer.cached is cached
+        found = tree(work)
+        assert plain(words, work).status == 0
+        assert tree(work) == found
 
 
 @pytest_twisted.ensureDeferred
@@ -468,7 +417,7 @@ class SlowWorld(World):
         self.waiting: list[Deferred[None]] = []
         self.came: Deferred[None] = Deferred()
 
-    def dispatch(self, action, arch, archive, blobs, label):
+    def dispatch(self, action, arch, archive, blobs, label, again=None):
         gate: Deferred[None] = Deferred()
         self.waiting.append(gate)
         came, self.came = self.came, Deferred()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from cache_kit import Store, settle, write
 from client_kit import env_of
 from client_world import Bench, World
-from test_client_cache import Store, settle, write
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 

@@ -47,7 +47,13 @@ class Taker:
         """Nobody counts."""
 
     def dispatch(
-        self, action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str
+        self,
+        action: Action,
+        arch: str,
+        archive: Callable[[], str],
+        blobs: IBlobSource,
+        label: str,
+        again: Callable[[], Deferred[object]] | None = None,
     ) -> Deferred[RemoteRun]:
         self.action = action
         return fail(FellBack(RunsLocally("taken", "The action was taken.")))

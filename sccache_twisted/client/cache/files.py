@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, still_holds
+from sccache_twisted.client.cache.recipe import Recipe, Sighted, still_holds
 from sccache_twisted.client.cache.states import FileStates, View
 from sccache_twisted.client.inputs.memo import Signature, signature_of
 from sccache_twisted.client.outputs import Place, Unwritable, write_outputs
+from sccache_twisted.compilers.depform import FORM, written
 from sccache_twisted.hashing import entry as entries
 from sccache_twisted.hashing import manifest as manifests
 from sccache_twisted.hashing.entry import Entry, StoredOutput
 from sccache_twisted.hashing.envelope import Damaged
 from sccache_twisted.hashing.manifest import DependencySet, Manifest
 from sccache_twisted.interfaces import Finished
-from sccache_twisted.model import OutputFile
+from sccache_twisted.model import OutputFile, OutputKind
 
 _NOWHERE: Signature = (0, 0, 0, 0, 0)
 
@@ -29,7 +30,7 @@ def find(sighted: Sighted, stored: bytes, states: FileStates) -> str | Damaged |
         manifest = manifests.unpack(sighted.key, stored)
     except Damaged as damage:
         return damage
-    view = View(states, sighted.request.cwd)
+    view = View(states, sighted.request.cwd, sighted.place, sighted.own_key)
     return manifest.find(view.digest, view.any_there)
 
 
@@ -41,9 +42,9 @@ def with_set(of: str, stored: bytes | None, made: Recipe, key: str) -> bytes:
             manifest = manifests.unpack(of, stored)
         except Damaged:
             manifest = Manifest()  # what is written now takes its place
-    if made.conditions is not None:
-        new = DependencySet(made.conditions.present, made.conditions.absent, key)
-        manifest = manifest.with_set(new)
+    conditions = made.conditions_for(key)
+    if conditions is not None:
+        manifest = manifest.with_set(DependencySet(conditions.present, conditions.absent, key))
     return manifests.pack(of, manifest)
 
 
@@ -55,15 +56,21 @@ def unpack(key: str, stored: bytes) -> Entry | Damaged:
         return damage
 
 
-def write(request: Request, entry: Entry) -> bool:
+def write(sighted: Sighted, entry: Entry) -> bool:
     """Write all outputs of an entry; False when they are not those of this compilation, or can't be written."""
+    request = sighted.request
     places: dict[int, Place] = dict(enumerate(request.places))
     files = []
     for output in entry.outputs:
         place = places.pop(output.role, None)
         if place is None or place.output.kind is not output.kind:
             return False
-        files.append(OutputFile(place.path, output.data, output.mode))
+        data: bytes | None = output.data
+        if output.kind is OutputKind.DEPFILE and output.data.startswith(FORM):
+            data = _depfile(sighted, output.data)
+        if data is None:
+            return False
+        files.append(OutputFile(place.path, data, output.mode))
     if any(place.output.required for place in places.values()):
         return False
     try:
@@ -71,6 +78,14 @@ def write(request: Request, entry: Entry) -> bool:
     except Unwritable:
         return False
     return True
+
+
+def _depfile(sighted: Sighted, form: bytes) -> bytes | None:
+    """The depfile of this call, with its own targets and paths; None where that can't be told."""
+    place = sighted.place
+    if place is None:
+        return None
+    return written(form, sighted.request.compilation.compiler.family, place.targets, place.localised)
 
 
 def read_written(made: Recipe, before: Sequence[Signature], ended: Finished, states: FileStates) -> Entry | str | None:

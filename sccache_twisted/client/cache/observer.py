@@ -173,6 +173,8 @@ def _note(state: State, sighted: Sighted, **more: Any) -> Note:
         source_digest=sighted.source_digest,
         dirs=request.compilation.include_dirs,
         key=sighted.key,
+        base=sighted.place.base if sighted.place is not None else b"",
+        own_key=sighted.own_key,
         **more,
     )
 

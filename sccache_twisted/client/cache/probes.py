@@ -51,7 +51,7 @@ def conditions(question: Question, gathered: Gathered, view: View) -> Conditions
     if tracing.problem:
         return tracing.problem
     present = tuple((path, facts.input.digest) for path, facts in gathered.read)
-    return Conditions(present, grouped(tracing.absent))
+    return Conditions((*present, *tracing.links.items()), grouped(tracing.absent))
 
 
 class _Tracing:
@@ -62,6 +62,8 @@ class _Tracing:
         self._read = dict(gathered.read)
         self._view = view
         self.absent: set[bytes] = set(gathered.absent)
+        self.links: dict[bytes, str] = {}
+        """Files that were read by another name than the one at which they were found, as gcc's system headers are."""
         self._found: set[bytes] = set()
         self._computing: set[bytes] = {b""}
         self._done: set[tuple[object, bytes]] = set()
@@ -96,10 +98,18 @@ class _Tracing:
                 self._no_precompiled(path)
             if self._view.is_file(path):
                 self._found.add(path)
-                if path not in self._read and self._appeared(path):
-                    self.problem = "modified_input"
+                if path not in self._read:
+                    self._unread(path)
                 return
             self.absent.add(path)
+
+    def _unread(self, path: bytes) -> None:
+        """A file that was found and not read by this name: by another, or not at all, or it was not there."""
+        facts = self._read.get(os.path.realpath(self._view.absolute(path)))
+        if facts is not None:
+            self.links[path] = facts.input.digest
+        elif self._appeared(path):
+            self.problem = "modified_input"
 
     def _appeared(self, path: bytes) -> bool:
         """Whether a file that would have been found was perhaps not there when the compiler looked for it."""

@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from sccache_twisted.client.cache import files
 from sccache_twisted.client.cache.flights import Flights, Outcome, Turn
 from sccache_twisted.client.cache.observer import FAILED, Observer, Trail
-from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, predicted_recipe, recipe, sight
+from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, predicted_recipe, recipe, sight, still_holds
 from sccache_twisted.client.cache.states import FileStates
 from sccache_twisted.client.calls import Answered, LocalWatch
 from sccache_twisted.client.inputs import Gathered, Listed, Question
@@ -56,7 +56,7 @@ class CompileCache:
     """The cache of one client. ``store`` is its own: closed when it stops.
 
     A call waits at most ``patience_seconds`` for another one that compiles the same. ``observer`` is told what becomes
-    of each look-up.
+    of each look-up. ``bases``: the user's base directories.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class CompileCache:
         statistics: Statistics,
         patience_seconds: float = 600.0,
         observer: Observer | None = None,
+        bases: Sequence[bytes] = (),
     ) -> None:
+        self._bases = tuple(base.rstrip(b"/") for base in bases)
         self.observer = observer or Observer(reactor)
         self.states = FileStates()
         self._patience_seconds = patience_seconds
@@ -109,13 +111,13 @@ class CompileCache:
             answer = await self._direct(sighted, trail)
             if answer is not None:
                 return answer
-            turn = await self._turn(sighted.key)
+            turn = await self._turn(sighted.own_key)
             if turn is Turn.ALONE:
                 break
             if turn is Turn.LOOK_AGAIN:
                 continue
             lookup = Lookup(sighted, owner=True, trail=trail)
-            if not self._flights.landed_since(sighted.key, landed):
+            if not self._flights.landed_since(sighted.own_key, landed):
                 return lookup
             try:
                 answer = await self._direct(sighted, trail)
@@ -144,19 +146,39 @@ class CompileCache:
         """The answer, if it lies under a key of the inputs."""
         lookup.trail.made = made
         if not lookup.sighted.request.call.recache:
-            for key in made.keys:
-                entry = await self._entry(key, lookup.trail)
-                answer = await self._serve(lookup.sighted, entry) if entry is not None else None
-                if answer is not None:
-                    lookup.passed_on = lookup.trail.by_text = True
-                    self._own(self._lead_to(lookup, made, key))
-                    return answer
+            answer = await self._by_inputs(lookup, made)
+            if answer is not None:
+                return answer
         self.missed(lookup)
+        return None
+
+    async def _by_inputs(self, lookup: Lookup, made: Recipe) -> Answered | None:
+        for key in made.keys:
+            entry = await self._entry(key, lookup.trail)
+            answer = await self._serve(lookup.sighted, entry) if entry is not None else None
+            if answer is not None:
+                lookup.passed_on = lookup.trail.by_text = True
+                self._own(self._lead_to(lookup, made, key))
+                return answer
         return None
 
     def missed(self, lookup: Lookup) -> None:
         """Count a result that could have been there and was not."""
         self._statistics.cache_missed(lookup.sighted.request.compilation)
+
+    def again(self, lookup: Lookup, made: Recipe) -> Callable[[], Deferred[object]] | None:
+        """What to ask after a wait whether the answer is there by now; None where nobody else stores."""
+        if lookup.sighted.request.call.recache or not isinstance(self._store, Levels) or not self._store.shared:
+            return None
+        return lambda: Deferred.fromCoroutine(self._again(lookup, made))
+
+    async def _again(self, lookup: Lookup, made: Recipe) -> Answered | None:
+        if not await self._in_thread(still_holds, made, self.states):
+            return None
+        answer = await self._by_inputs(lookup, made)
+        if answer is not None:
+            self._statistics.cache_found_late(lookup.sighted.request.compilation)
+        return answer
 
     def end(self, lookup: Lookup, outcome: Outcome = Outcome.NOT_STORED) -> None:
         """A lookup is over; whoever waits for it is told. Ending twice is fine."""
@@ -164,7 +186,7 @@ class CompileCache:
             self.observer.ended(lookup.sighted, lookup.trail, stored=outcome is Outcome.STORED)
         if lookup.owner:
             lookup.owner = False
-            self._flights.end(lookup.sighted.key, outcome)
+            self._flights.end(lookup.sighted.own_key, outcome)
 
     # --- keeping ---
 
@@ -228,7 +250,7 @@ class CompileCache:
         self._waiting_bytes += size
         try:
             self._check_room()
-            key = made.text_key if made.text_key is not None and entry.silent else made.inputs_key
+            key, entry = await self._in_thread(made.to_store, entry)
             began = self._reactor.seconds()
             await self._store.put(key, await self._in_thread(entries.pack, key, entry))
             self._statistics.cache_written(self._reactor.seconds() - began)
@@ -319,7 +341,7 @@ class CompileCache:
         """Write a stored result as the compiler would have; None where that can't be done."""
         request = sighted.request
         began = self._reactor.seconds()
-        if not await self._in_thread(files.write, request, entry):
+        if not await self._in_thread(files.write, sighted, entry):
             return None
         self._statistics.cache_hit(request.compilation, self._reactor.seconds() - began)
         return Answered(0, entry.stdout, entry.stderr, cached=True)
@@ -352,7 +374,7 @@ class CompileCache:
         toolchain = self._toolchains.packaged(request.compilation.compiler, request.call.env)
         if isinstance(toolchain, RunsLocally):
             return toolchain.reason
-        return sight(request, toolchain.digest, self.states) or "unreadable_input"
+        return sight(request, toolchain.digest, self.states, self._bases) or "unreadable_input"
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)

@@ -12,7 +12,8 @@ import stat
 import time
 from collections.abc import Iterable
 
-from sccache_twisted.client.inputs.memo import Changed, Signature, read_unchanged, signature_of
+from sccache_twisted.client.inputs.memo import Changed, FileFacts, Signature, read_unchanged, signature_of
+from sccache_twisted.compilers.sharing import BOUND, Place
 from sccache_twisted.hashing.digests import digest_of
 from sccache_twisted.hashing.manifest import Names
 
@@ -31,6 +32,7 @@ class FileStates:
     def __init__(self) -> None:
         self._digests: dict[Signature, str] = {}
         self._names: dict[bytes, tuple[Signature, frozenset[bytes]]] = {}
+        self._silent: set[tuple[bytes, str]] = set()
 
     def digest(self, path: bytes) -> str | None:
         """The digest of the file at an absolute path, links followed; None if there is no file that can be read."""
@@ -54,6 +56,22 @@ class FileStates:
             if len(self._digests) >= _MOST_FILES:
                 self._digests.clear()
             self._digests[signature] = digest
+
+    def any_mentions(self, word: bytes, files: Iterable[FileFacts]) -> bool:
+        """Whether a word stands in any of these files, or may: what can't be read again may hold anything."""
+        for facts in files:
+            known = (word, str(facts.input.digest))
+            if known in self._silent:
+                continue
+            try:
+                if word in read_unchanged(facts.input.path, facts.signature):
+                    return True
+            except (OSError, Changed):
+                return True
+            if len(self._silent) >= _MOST_FILES:
+                self._silent.clear()
+            self._silent.add(known)
+        return False
 
     def names(self, directory: bytes) -> frozenset[bytes] | None:
         """The names in a directory, none if there is no such directory; None where that can't be told for all."""
@@ -84,10 +102,15 @@ class FileStates:
 
 
 class View:
-    """The files as one call sees them, from its working directory. For one thread; each question is answered once."""
+    """The files as one call sees them, from its working directory. For one thread; each question is answered once.
 
-    def __init__(self, states: FileStates, cwd: bytes) -> None:
+    With a ``place``, paths may be relative to it, and conditions bound to the call whose manifest would be ``own_key``.
+    """
+
+    def __init__(self, states: FileStates, cwd: bytes, place: Place | None = None, own_key: str = "") -> None:
         self._states = states
+        self._place = place
+        self._own_key = own_key
         self._prefix = cwd.rstrip(b"/") + b"/"
         self._listings: dict[bytes, frozenset[bytes] | None] = {}
         self._files: dict[bytes, bool] = {}
@@ -98,11 +121,23 @@ class View:
 
     def digest(self, path: bytes) -> str | None:
         """The digest of a file as spelled, or None."""
+        if path[:1] == b"\0":
+            if path == BOUND:
+                return self._own_key
+            here = self._localised(path)
+            if here is None:
+                return None
+            path = here
         return self._states.digest(path if path[:1] == b"/" else self._prefix + path)
 
     def any_there(self, group: Names) -> bool:
         """Whether any of the names in a directory is a file; the empty name asks for the directory itself."""
         directory, names = group
+        if directory[:1] == b"\0":
+            here = self._localised(directory)
+            if here is None:
+                return True  # not a question of this place
+            directory = here
         if names[:1] == (b"",) and os.path.isdir(self._base(directory)):
             return True
         listing = self._listing(directory)
@@ -120,6 +155,9 @@ class View:
             known = (listing is None or name in listing) and self._is_file(self._base(directory) + name)
             self._files[path] = known
         return known
+
+    def _localised(self, path: bytes) -> bytes | None:
+        return None if self._place is None else self._place.localised(path)
 
     def _listing(self, directory: bytes) -> frozenset[bytes] | None:
         try:

@@ -29,6 +29,7 @@ class Stored:
     store: Levels | None
     disk: DiskStore | None = None
     why_not: str = ""
+    basedirs: tuple[str, ...] = ()
 
     async def figures(self) -> CacheFigures:
         """Where results are, and how many bytes."""
@@ -46,6 +47,7 @@ class Stored:
             size=size,
             capacity=self.disk.capacity if self.disk is not None else None,
             timeouts=sum(level.counts["get", "timeout"] for level in levels),
+            basedirs=self.basedirs,
             levels=tuple(level.as_json(number) for number, level in enumerate(levels)) if len(levels) > 1 else (),
         )
 
@@ -87,4 +89,4 @@ def open_stored(settings: ClientSettings, reactor: Any, environ: Mapping[str, st
         log = EventLog.of("sccache_twisted.client", role="client")
         log.emit(events.CACHE_FAILED, what="open", reason=problem.sentence)
         return Stored(None, None, problem.sentence)
-    return Stored(store, opened[0] if opened else None)
+    return Stored(store, opened[0] if opened else None, basedirs=settings.basedirs)

@@ -20,6 +20,7 @@ from sccache_twisted.client.cache.service import CompileCache
 from sccache_twisted.client.cache.states import View
 from sccache_twisted.compilers.reasons import REASONS
 from sccache_twisted.compilers.reasons import sentence as sentence_of
+from sccache_twisted.compilers.sharing import BOUND, Place
 from sccache_twisted.hashing import manifest as manifests
 from sccache_twisted.hashing.compare import Cause, Now, changed_files, nearest, nearest_set, shown
 from sccache_twisted.hashing.envelope import Damaged
@@ -153,10 +154,29 @@ class Why:
             manifest = await deferToThreadPool(self._reactor, pool, manifests.unpack, note.key, stored)
         except Damaged:
             return ()
-        return manifest.sets
+        place = Place(note.base, ())
+        return tuple(one for one in (_localised(one, place, note.own_key) for one in manifest.sets) if one is not None)
 
     def _view(self, note: Note) -> View:
         return View(self._cache.states, note.cwd)
+
+
+def _localised(one: DependencySet, place: Place, own_key: str) -> DependencySet | None:
+    """A set with the paths of a place; None for one that is another place's."""
+    present, absent = [], []
+    for path, digest in one.present:
+        if path == BOUND and digest == own_key:
+            continue
+        here = place.localised(path) if path != BOUND else None
+        if here is None:
+            return None
+        present.append((here, digest))
+    for directory, names in one.absent:
+        here = place.localised(directory)
+        if here is None:
+            return None
+        absent.append((here, names))
+    return DependencySet(tuple(present), tuple(absent), one.key)
 
 
 def _names(path: bytes) -> list[bytes]:
