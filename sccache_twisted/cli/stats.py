@@ -48,6 +48,7 @@ def stats_text(document: Mapping[str, Any], *, advanced: bool = False) -> str:
     ]
     for title, indent, counts in (
         ("Successful distributed compiles", "  ", stats["dist_compiles"]),
+        ("Non-compilation reasons:", "", stats.get("not_compile", _NOT_TOLD)),
         ("Non-cacheable reasons:", "", stats["not_cached"]),
         ("Reasons for compilations on this machine:", "", stats.get("local_compiles", _NOT_TOLD)),
     ):

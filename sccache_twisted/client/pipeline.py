@@ -100,7 +100,7 @@ class Pipeline:
         found_files = await self._finder.find_files(compiler, named, cwd, call.env) if named else None
         parsed = parse(compiler, call.argv[1:], cwd, call.env, read_response_file, found_files)
         if isinstance(parsed, NotCompilation):
-            self.statistics.requests_not_compile += 1
+            self.statistics.not_compilation(parsed.reason)
             if parsed.reason == _WHOLE_PROGRAM:
                 self._refused(call, cwd, parsed.reason)
             return ExecHere(executable, call.argv, parsed.reason)

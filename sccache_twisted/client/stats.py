@@ -1,4 +1,4 @@
-"""Counters in sccache's shape, with our additions: ``local_compiles`` by reason, and ``dist_retries``.
+"""Counters in sccache's shape, with our additions, among them ``local_compiles`` and ``not_compile`` by reason.
 
 Knows what is counted and how it is spelled. Refuses to know when: the pipeline and the dispatcher say so.
 """
@@ -64,6 +64,7 @@ class Statistics:
     compilations: int = 0
     compile_fails: int = 0
     compiler_write_seconds: float = 0.0
+    not_compilations: Counter[str] = Factory(Counter)
     not_cached: Counter[str] = Factory(Counter)
     dist_compiles: Counter[str] = Factory(Counter)
     dist_errors: int = 0
@@ -80,6 +81,11 @@ class Statistics:
     cache_writes: int = 0
     cache_write_seconds: float = 0.0
     cache_read_hit_seconds: float = 0.0
+
+    def not_compilation(self, reason: str) -> None:
+        """A request was no compilation, by its word."""
+        self.requests_not_compile += 1
+        self.not_compilations[reason] += 1
 
     def cache_hit(self, compilation: Compilation, seconds: float) -> None:
         """A result was found, and written in so many seconds."""
@@ -130,6 +136,7 @@ class Statistics:
             "dist_compiles": dict(self.dist_compiles),
             "dist_errors": self.dist_errors,
             "multi_level": list(cache.levels) or None,
+            "not_compile": dict(self.not_compilations),
             "local_compiles": dict(self.local_compiles),
             "dist_retries": self.dist_retries,
             "dist_discrepancies": self.dist_discrepancies,

@@ -26,7 +26,7 @@ _CHAPTERS = {
     Place.NOT_CACHEABLE: ("Not cached", _NOT_CACHED),
     Place.NOT_COMPILATION: (
         "No compilation",
-        "Counted together in `stats.requests_not_compile`. The compiler runs as if it had been called directly.",
+        "Counted in `stats.not_compile`, all in `stats.requests_not_compile`. The compiler runs as if called directly.",
     ),
     Place.LOCAL: (
         "Not distributed",

@@ -17,7 +17,14 @@ from sccache_twisted.model import Compilation, Compiler, CompilerFamily
 from sccache_twisted.storage.measured import LevelFigures
 
 EXAMPLE = json.loads((Path(__file__).parent / "sccache_stats_example.json").read_text(encoding="utf-8"))
-OURS = {"local_compiles", "dist_retries", "dist_discrepancies", "dist_predictions", "dist_mispredictions"}
+OURS = {
+    "local_compiles",
+    "not_compile",
+    "dist_retries",
+    "dist_discrepancies",
+    "dist_predictions",
+    "dist_mispredictions",
+}
 
 
 def compilation(language: str, family: CompilerFamily) -> Compilation:
@@ -43,7 +50,11 @@ def as_in_the_example() -> dict[str, Any]:
 def test_the_json_is_sccaches():
     """The same events give sccache's own JSON, key by key and value by value; our own counters come behind."""
     told = as_in_the_example()
-    assert {name: told["stats"].pop(name) for name in OURS} == {**dict.fromkeys(OURS, 0), "local_compiles": {}}
+    assert {name: told["stats"].pop(name) for name in OURS} == {
+        **dict.fromkeys(OURS, 0),
+        "local_compiles": {},
+        "not_compile": {},
+    }
     assert told.pop("version") == __version__
     assert told == {name: value for name, value in EXAMPLE.items() if name != "version"}
     assert list(told["stats"]) == list(EXAMPLE["stats"])
@@ -154,14 +165,24 @@ def test_every_level_has_its_lines():
 
 
 def test_reasons_stand_in_the_text_by_frequency():
-    """Why results were not stored and why compilations stayed here stand in --show-stats, the commonest first."""
+    """Why calls were no compilations, results not stored, compilations made here; the commonest first."""
     statistics = Statistics()
+    for reason in ("link", "query", "link"):
+        statistics.not_compilation(reason)
     statistics.not_cacheable("too_new")
     for _ in range(2):
         statistics.not_cacheable("time_macros")
     statistics.local_compiles.update({"no_dist": 1, "no_workers": 5})
     text = stats_text(statistics.as_json())
-    order = ["Non-cacheable reasons:", "time_macros", "too_new", "Reasons for compilations on this machine:"]
+    order = [
+        "Non-compilation reasons:",
+        "link",
+        "query",
+        "Non-cacheable reasons:",
+        "time_macros",
+        "too_new",
+        "Reasons for compilations on this machine:",
+    ]
     positions = [text.index(word) for word in [*order, "no_workers", "no_dist"]]
     assert positions == sorted(positions)
 

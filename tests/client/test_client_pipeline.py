@@ -174,6 +174,7 @@ async def test_not_ours(tmp_path: Path, bench: Bench, line: str, reason: str, co
     assert getattr(bench.statistics, counted) == 1
     if counted == "requests_not_cacheable":
         assert bench.statistics.not_cached == {reason: 1}
+    assert dict(bench.statistics.not_compilations) == ({reason: 1} if counted == "requests_not_compile" else {})
     assert dict(bench.statistics.local_compiles) == ({reason: 1} if reason == "preprocessor_error" else {})
 
 

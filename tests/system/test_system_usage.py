@@ -48,6 +48,7 @@ STATS_KEYS = {
     "dist_errors",
     "multi_level",
     "local_compiles",
+    "not_compile",
     "dist_retries",
 }
 
