@@ -1,9 +1,10 @@
 """Which digest a compiler has, remembered for as long as nothing that it was found from changes.
 
 A digest is the compiler's identity in cache keys, so an answer must be true for the request that asked. Every
-lookup therefore compares the signatures of all files, links, listed directories and absent paths: about
-2 µs each, 0.7 ms for gcc. A check once a second would be cheaper and wrong for a second; a check that began
-after a request came in is good for that request, so requests that wait for one another share one check.
+lookup therefore compares the signatures of all files, links, listed directories and absent paths, about 2 µs each,
+0.7 ms for gcc; unless the kernel, asked to tell of any change, has told of none since the last comparison (see
+:mod:`~sccache_twisted.toolchains.sentry`). A check once a second would be cheaper too, and wrong for a second; a
+check that began after a request came in is good for that request, so requests that wait for one another share one.
 Answers outlive the process: a warm start packages nothing.
 """
 
@@ -25,10 +26,13 @@ from sccache_twisted.toolchains.discover import discover
 from sccache_twisted.toolchains.locales import LOCALE_VARIABLES
 from sccache_twisted.toolchains.package import PackagedToolchain, package
 from sccache_twisted.toolchains.probes import Runner, run_here
+from sccache_twisted.toolchains.sentry import Sentry
 from sccache_twisted.toolchains.tree import Signature, signature, unchanged
 
 _VERSION = 1
 _PACKAGING_TRIES = 3
+_FIRST_REST_SECONDS = 0.5
+_LONGEST_REST_SECONDS = 300.0
 _DECIDING = (b"PATH", b"LD_LIBRARY_PATH", *LOCALE_VARIABLES)
 _ARCHIVE_SUFFIX = b".tar.zst"
 _MEMO_SUFFIX = b".memo"
@@ -52,16 +56,40 @@ class _Memo:
 
     def holds(self) -> bool:
         """Whether nothing has changed since."""
-        return all(unchanged(where, files) for where, files in self.by_directory) and _archive_is_there(self.packaged)
+        return all(unchanged(where, files) for where, files in self.by_directory)
 
 
 @define
 class _Case:
-    """One compiler in one environment: its lock, its memo, when the last good check began (monotonic seconds)."""
+    """One compiler in one environment: its lock, its memo, when the last good check began (monotonic seconds).
+
+    Where directories are busy a sentry is of little use: after each that had to report, the next is posted later.
+    """
 
     lock: threading.Lock = field(factory=threading.Lock)
     memo: _Memo | None = None
     checked: float = float("-inf")
+    sentry: Sentry | None = None
+    posted: float = float("-inf")
+    rest: float = 0.0
+
+    def is_quiet(self) -> bool:
+        """Whether a sentry stands and has nothing to report; one that has is sent away."""
+        if self.sentry is not None and not self.sentry.quiet():
+            self.sentry.close()
+            self.sentry = None
+        return self.sentry is not None
+
+    def post(self, memo: _Memo, now: float) -> Sentry | None:
+        """A sentry for a memo that is about to be checked, if it is time for one."""
+        if now - self.posted < self.rest:
+            return None
+        self.posted, self.rest = now, min(max(_FIRST_REST_SECONDS, 2 * self.rest), _LONGEST_REST_SECONDS)
+        try:
+            return Sentry(path for path, _ in memo.watched)
+        except OSError:
+            self.rest = _LONGEST_REST_SECONDS
+            return None  # it is looked at each time, as ever
 
 
 class ToolchainCache:
@@ -108,6 +136,9 @@ class ToolchainCache:
             known = self._current(case, asked)
             if known is not None:
                 return known
+            if case.sentry is not None:
+                case.sentry.close()
+                case.sentry = None
             case.memo = memo = self._package(compiler, env)
             case.checked = asked
             self._remember(key, memo)
@@ -117,12 +148,18 @@ class ToolchainCache:
         memo = case.memo
         if memo is None:
             return None
-        if case.checked <= asked:
+        if not case.is_quiet() and case.checked <= asked:
             began = time.monotonic()
+            sentry = case.post(memo, began)
             if not memo.holds():
+                if sentry is not None:
+                    sentry.close()
                 case.memo = None
                 return None
-            case.checked = began
+            case.checked, case.sentry = began, sentry
+        if not _archive_is_there(memo.packaged):
+            case.memo = None
+            return None
         return memo.packaged
 
     def _case(self, compiler: Compiler, env: Mapping[bytes, bytes]) -> _Case:
