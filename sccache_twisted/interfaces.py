@@ -257,11 +257,18 @@ class IDispatcher(Interface):
     """Runs an action on whichever worker."""
 
     def dispatch(
-        action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str
+        action: Action,
+        arch: str,
+        archive: Callable[[], str],
+        blobs: IBlobSource,
+        label: str,
+        again: Callable[[], Deferred[object]] | None = None,
     ) -> Deferred[RemoteRun]:
         """Run it: allocate, upload, run, and try again on others as the failure table says.
 
-        ``archive`` gives the packaged toolchain's path when it is needed. Fails with FellBack (client room)
+        ``archive`` gives the packaged toolchain's path when it is needed. ``again`` is asked, after the job has waited
+        in the queue, whether somebody else has its result by now: with anything but None the job is given up, and the
+        Deferred fails with Found (client room). Fails with FellBack (client room)
         when the job is to be compiled locally. Cancelling the Deferred cancels the job everywhere.
         """
 

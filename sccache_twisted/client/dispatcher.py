@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from sccache_twisted.client.doubt import Doubt
 from sccache_twisted.client.expected import Expectations
-from sccache_twisted.client.fallback import FellBack
+from sccache_twisted.client.fallback import FellBack, Found
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.compilers.reasons import sentence
 from sccache_twisted.config import ClientSettings, SchedulerSettings
@@ -102,6 +102,7 @@ class Dispatcher:
         self.draw = draw
         self.log = EventLog.of("sccache_twisted.client", role="client")
         self.never_local = settings.fallback == "never"
+        self.ask_again_seconds = settings.ask_again_seconds
         self.patience = SchedulerSettings().allocate_seconds
         self.allocate_seconds = self.patience + settings.allocate_margin_seconds
         slow_down = Backoff(settings.avoid_first_seconds, 2.0, settings.avoid_longest_seconds)
@@ -119,11 +120,17 @@ class Dispatcher:
         self._local: Counter[str] = Counter()
 
     def dispatch(
-        self, action: Action, arch: str, archive: Callable[[], str], blobs: IBlobSource, label: str
+        self,
+        action: Action,
+        arch: str,
+        archive: Callable[[], str],
+        blobs: IBlobSource,
+        label: str,
+        again: Callable[[], Deferred[object]] | None = None,
     ) -> Deferred[RemoteRun]:
-        """Run an action; fails with FellBack, NoLocalFallback, InputChanged, or CancelledError."""
+        """Run an action; fails with FellBack, Found, NoLocalFallback, InputChanged, or CancelledError."""
         job_id = mint_job_id(self._now_ms(), self._entropy(10))
-        job = _Job(self, Try(job_id, 1), action, arch, archive, blobs, label)
+        job = _Job(self, Try(job_id, 1), action, arch, archive, blobs, label, again)
         running = self._turns.run(job.run)
 
         def cancel(_: Deferred[RemoteRun]) -> None:
@@ -198,7 +205,9 @@ class _Job:
         archive: Callable[[], str],
         blobs: IBlobSource,
         label: str,
+        again: Callable[[], Deferred[object]] | None = None,
     ) -> None:
+        self._again_found = again
         self._dispatcher = dispatcher
         self._attempt = attempt
         self._action = action
@@ -251,7 +260,23 @@ class _Job:
         asking: Deferred[Any] = dispatcher.link.scheduler()
         asking.addCallback(self._ask)
         asking.addCallback(self._allocated)
-        return asking
+        return asking.addCallback(self._looked_up)
+
+    def _looked_up(self, allocation: Allocation) -> Deferred[Allocation]:
+        """After a wait in the queue: whether somebody has stored the result meanwhile. The lease is given back then."""
+        return self._unless_found().addCallback(lambda _: allocation)
+
+    def _unless_found(self) -> Deferred[None]:
+        dispatcher = self._dispatcher
+        waited = dispatcher.clock.seconds() - self._queued_since
+        if self._again_found is None or waited < dispatcher.ask_again_seconds:
+            return succeed(None)
+
+        def asked(found: object) -> None:
+            if found is not None:
+                raise Found(found)
+
+        return self._again_found().addCallback(asked)
 
     def _ask(self, scheduler: ISchedulerForClients) -> Deferred[Allocation]:
         dispatcher = self._dispatcher
@@ -348,6 +373,13 @@ class _Job:
         if self.cancelled or isinstance(problem, CancelledError):
             self._cancel_everywhere()
             return _failed(Failure(CancelledError()))
+        if isinstance(problem, Found):
+            # Each ask that this one followed on hears of it, too.
+            if self._allocating:
+                self._allocating = False
+                self._emit(events.JOB_CANCELLED, reason="its result was stored by somebody else while it waited")
+                self._cancel_attempt()
+            return _failed(failure)
         if isinstance(problem, JobCancelled):
             # Nobody here cancelled it: the other side took back a lease whose job is still wanted.
             problem = UnknownAttempt(f"The lease was taken back: {problem.sentence}")
@@ -388,10 +420,20 @@ class _Job:
             self._queued_since = now
             dispatcher.statistics.dist_retries += 1
             self._emit(events.JOB_RETRIED, code=problem.code, wait=wait)
+        if step.keeps_place:
+            looking = self._unless_found()
+            return looking.addCallback(lambda _: self._run_after(wait)).addErrback(self._found)
         self._allocating = False
+        return self._run_after(wait)
+
+    def _found(self, failure: Failure) -> Deferred[RemoteRun]:
+        failure.trap(Found)
+        return self._judge(failure)
+
+    def _run_after(self, wait: float) -> Deferred[RemoteRun]:
         if wait <= 0:
             return self.run()
-        waiting: Deferred[Any] = deferLater(dispatcher.clock, wait)
+        waiting: Deferred[Any] = deferLater(self._dispatcher.clock, wait)
         return waiting.addCallback(lambda _: self.run())
 
     def _stay(self, reason: LocalReason, problem: SccacheTwistedError) -> Deferred[RemoteRun]:

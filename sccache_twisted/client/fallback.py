@@ -18,6 +18,17 @@ class FellBack(SccacheTwistedError):
         self.attempt = attempt
 
 
+class Found(SccacheTwistedError):
+    """While the job waited in the queue, somebody else stored its result; ``answer`` is what ``again`` gave."""
+
+    code = "found"
+    kind = FailureKind.USER
+
+    def __init__(self, answer: object) -> None:
+        super().__init__("The job's result was stored by somebody else while it waited.")
+        self.answer = answer
+
+
 class InputChanged(DigestMismatch):
     """A source or header changed between being listed and being sent."""
 

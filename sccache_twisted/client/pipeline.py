@@ -19,7 +19,7 @@ from sccache_twisted.client.cache.flights import Outcome
 from sccache_twisted.client.cache.observer import FAILED
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, LocalWatch, RunHere, apparent_cwd
 from sccache_twisted.client.detect import CompilerFinder
-from sccache_twisted.client.fallback import FellBack, InputChanged
+from sccache_twisted.client.fallback import FellBack, Found, InputChanged
 from sccache_twisted.client.inputs import (
     InputBlobs,
     InputsChanged,
@@ -260,10 +260,17 @@ class Pipeline:
         path = source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source
         label = path.decode("utf-8", "backslashreplace")
         began = self._reactor.seconds()
+        again = None
+        if self._cache is not None and case.lookup is not None and isinstance(prepared.recipe, Recipe):
+            again = self._cache.again(case.lookup, prepared.recipe)
         try:
             remote = await dispatcher.dispatch(
-                action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label
+                action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label, again
             )
+        except Found as found:
+            if not isinstance(found.answer, Answered):
+                raise
+            return found.answer
         except FellBack as fell:
             watch = self._watch(case, prepared)
             return self._here(call, compilation, fell.local, attempt=fell.attempt, watch=watch)

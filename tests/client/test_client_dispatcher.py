@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from sccache_twisted.client.dispatcher import Dispatcher
-from sccache_twisted.client.fallback import FellBack, InputChanged
+from sccache_twisted.client.fallback import FellBack, Found, InputChanged
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.config import ClientSettings
 from sccache_twisted.errors import (
@@ -161,8 +161,8 @@ class Bench:
             now_ms=lambda: 1_700_000_000_000,
         )
 
-    def dispatch(self, tmp: Any = __file__) -> Deferred[Any]:
-        return self.dispatcher.dispatch(ACTION, "x86_64", lambda: str(tmp), None, "/src/a.c")  # type: ignore[arg-type]
+    def dispatch(self, tmp: Any = __file__, again: Any = None) -> Deferred[Any]:
+        return self.dispatcher.dispatch(ACTION, "x86_64", lambda: str(tmp), None, "/src/a.c", again)  # type: ignore[arg-type]
 
     def outcome(self, seconds: float = 3600.0) -> Any:
         """What a job comes to in that time: a RemoteRun, an exception, or None while it goes on."""
@@ -443,3 +443,47 @@ def test_stop() -> None:
     assert isinstance(failures[0], CancelledError)
     assert len(bench.scheduler.cancelled) == 1
     assert stopped == [True]
+
+
+@pytest.mark.parametrize("queued", [0, 20])
+def test_after_a_wait_the_shared_store_is_asked_again(queued: int) -> None:
+    """Only who waited in the queue asks for the result once more; what is found ends the job, and its lease is back."""
+    bench = Bench(Scheduler(*[StillQueued() for _ in range(queued)], server(1)), Workers(GOOD))
+    answers = [None, None, "found"]
+    asked = []
+
+    def again() -> Deferred[object]:
+        asked.append(bench.clock.seconds())
+        return succeed(answers.pop(0))
+
+    outcome: list[Any] = []
+    job = bench.dispatch(again=again)
+    job.addBoth(outcome.append)
+    for _ in range(100):
+        bench.clock.advance(0.1)
+    (came,) = outcome
+    if not queued:
+        assert came.result == GOOD
+        assert asked == []
+        return
+    assert isinstance(came.value, Found)
+    assert came.value.answer == "found"
+    assert asked[0] >= ClientSettings().ask_again_seconds
+    assert len(asked) == 3
+    assert bench.workers.ran == []
+    assert [attempt.attempt for attempt in bench.scheduler.cancelled] == [1]
+
+
+def test_a_lease_that_came_after_a_wait_is_given_back_for_a_hit() -> None:
+    """A worker that became free after a wait is not kept when the result is there by then."""
+    lease: Deferred[Allocation] = Deferred()
+    bench = Bench(Scheduler(lease), Workers(GOOD))
+    outcome: list[Any] = []
+    job = bench.dispatch(again=lambda: succeed("found"))
+    job.addBoth(outcome.append)
+    bench.clock.advance(5)
+    assert not outcome
+    lease.callback(Allocation(bench.scheduler.asked[0].attempt, server(1), Address("h", 1), b"", "token", True))
+    assert isinstance(outcome[0].value, Found)
+    assert bench.workers.ran == []
+    assert [attempt.attempt for attempt in bench.scheduler.cancelled] == [1]
