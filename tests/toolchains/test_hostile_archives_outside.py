@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.sentinel import SECRET, sentinel
 from test_hostile_archives import (
@@ -176,7 +176,14 @@ def one_archive(raw: bytes, piece: int, count: Counter) -> None:
 def _examples(number: int) -> Counter:
     count: Counter = Counter()
 
-    @settings(max_examples=number, deadline=None, derandomize=True, database=None)
+    # The same examples everywhere, and no judgement of how fast a busy machine makes them.
+    @settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
     @given(ARCHIVES, st.sampled_from([1 << 20, 700, 512, 37]))
     def each(raw: bytes, piece: int) -> None:
         one_archive(raw, piece, count)

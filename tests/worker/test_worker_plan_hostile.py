@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.inside import content_inside, is_directory_inside, open_inside, target_inside
 from support.sentinel import SECRET, sentinel
@@ -409,7 +409,14 @@ def test_a_job_that_moves_directories_under_the_samplers_eyes(store, monkeypatch
 def _examples(store, number):
     count = Counter()
 
-    @settings(max_examples=number, deadline=None, derandomize=True, database=None)
+    # The same examples everywhere, and no judgement of how fast a busy machine makes them.
+    @settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
     @given(owner=st.sampled_from([OWNER, None]), jobs=JOBS)
     def each(owner, jobs):
         one_after_another(store, owner, jobs, count)
