@@ -80,7 +80,7 @@ CLANG = OptionTable(
         *rows("-fsave-optimization-record= -foptimization-record-file=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-fthin-link-bitcode=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-fcrash-diagnostics-dir= -foptimization-record-passes= -ftime-trace-granularity=", JOINED),
-        *rows("-objcmt-migrate-all", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
+        *rows("-objcmt-", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows(
             "-fmodules-cache-path= -fmodule-map-file= -fprebuilt-module-path= -fmodule-output=",
             JOINED,

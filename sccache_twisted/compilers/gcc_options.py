@@ -20,7 +20,7 @@ GCC = OptionTable(
     (
         *COMMON,
         *rows("--completion= -fhelp=", JOINED, Effect.NOT_COMPILATION, "query"),
-        *rows("-fhelp -ftarget-help", effect=Effect.NOT_COMPILATION, detail="query"),
+        *rows("-fhelp -ftarget-help -fversion", effect=Effect.NOT_COMPILATION, detail="query"),
         *rows("--machine", SEPARATE, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-h -R", EITHER, Effect.LINKER),
         # Names of files to write, by another name than the object's.

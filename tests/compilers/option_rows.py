@@ -53,6 +53,7 @@ _SOURCES = {
             ("clang --print-search-dirs", "query"),
             ("clang -mcpu=? -c a.c", "query"),
             ("gcc -fhelp -c a.c", "query"),
+            ("gcc -fversion -c a.c", "query"),
             ("gcc -v", "no_input"),
             ("gcc -mcpu=native -c a.c", FAR),
         )
@@ -346,6 +347,7 @@ _WRITERS = {
             ("gcc -ftime-report -c a.c", UNSUPPORTED),
             ("gcc -fopt-info-vec=f -c a.c", UNSUPPORTED),
             ("clang -ftime-trace -c a.c", UNSUPPORTED),
+            ("clang -objcmt-atomic-property -c a.m", UNSUPPORTED),
             ("clang -foptimization-record-file=f -c a.c", UNSUPPORTED),
             ("gcc -dumpdir d -c a.c", UNSUPPORTED),
             ("gcc -dA -dP -c a.c", FAR, "a.o"),
