@@ -155,6 +155,9 @@ def test_a_hit_is_the_miss_again_and_only_looks_and_reads(
     found = changes(log.read_text(), folder)
     assert [call for call in found if re.match(r"(clone3?|v?fork)\(", call)]
     assert [call for call in found if cluster.env["SCCACHE_DIR"] in call]
+    # What is noted of the miss would be written some seconds later; who asks for it has it written now.
+    asked = [*cluster.launcher, "why", "a.c", "a.cc"]
+    assert b"was a miss" in subprocess.run(asked, cwd=folder, env=cluster.env, capture_output=True, check=False).stdout
     with traced(daemon_pid(cluster.env), log):
         second = compiled(cluster, folder, line)
     assert second == first

@@ -1,4 +1,4 @@
-"""Notes of what became of each look-up, for ``why``: taken in passing, written down in a thread a moment later.
+"""Notes of what became of each look-up, for ``why``: taken in passing, written down in a thread some seconds later.
 
 Knows when a note is complete. Refuses to make anybody wait, or fail: a call pays for one append, and what can't be
 written is told in the log once.
@@ -27,7 +27,7 @@ from sccache_twisted.logs.events import EventLog
 from sccache_twisted.model import Output
 from sccache_twisted.storage.notebook import Notebook
 
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = 10.0
 _MOST_WAITING = 20_000
 _MOST_SOURCES = 16
 FAILED = "compile_failed"
