@@ -17,6 +17,8 @@ from support.cluster import Cluster, wait_for
 from support.processes import with_variable
 from support.trees.commands import clean_environment
 
+from sccache_twisted.compilers.depfile import parse_depfile
+
 CC = '#include "b.h"\n#include <string>\nstd::string f(int x) { int unused; return std::to_string(x) + B; }\n'
 C = '#include "b.h"\n#include <stdio.h>\nint f(int x) { int unused; return x * printf(B); }\n'
 HEADER = '/* words */\n#define B "b"\n'
@@ -275,3 +277,27 @@ def test_a_full_disk_costs_only_the_cache(folder: Path, tmp_path_factory: pytest
         line = [*launcher, "gcc", "-Iinc", "-c", "a.c", "-o", "a.o"]
         subprocess.run(line, cwd=folder, env=env, check=True, timeout=60)
         wait_for(lambda: counted()["cache_writes"] == 1, "there is room again")
+
+
+def test_checkouts_below_base_directories_share(cluster: Cluster, tmp_path: Path) -> None:
+    """With SCCACHE_BASEDIRS what one checkout compiled is a hit in another, whose depfile is its own."""
+    checkouts = [tmp_path / "one", tmp_path / "deeper" / "two"]
+    for checkout in checkouts:
+        (checkout / "inc").mkdir(parents=True)
+        (checkout / "inc" / "b.h").write_text(HEADER)
+        (checkout / "a.c").write_text(C.replace("int unused; ", ""))
+    no_news(tmp_path)
+    bases = ":".join(map(str, checkouts))
+    with cluster.another_client("based", {"SCCACHE_BASEDIRS": bases}) as env:
+        made = []
+        for checkout in checkouts:
+            line = f"gcc -g -ffile-prefix-map={checkout}=. -I{checkout}/inc -MD -c {checkout}/a.c -o a.o"
+            made.append(compiled(cluster, checkout, line, env))
+            wait_for(lambda: cluster.stats(env).told["stats"]["cache_writes"] == 1, "the first one is stored")
+        assert counts(cluster, env) == (1, 1, 1)
+        assert cluster.stats(env).told["basedirs"] == bases.split(":")
+        one, two = (entry.pop("a.d")[0] for entry in made)
+        for depfile, checkout in zip((one, two), checkouts, strict=True):
+            assert parse_depfile(depfile)[0] == f"{checkout}/a.c".encode()
+            assert f"{checkout}/inc/b.h".encode() in parse_depfile(depfile)
+        assert made[0] == made[1]
