@@ -325,6 +325,13 @@ class IKeptHere(Interface):
         """Remove entries that were last used before then, or all; fails where no times are kept and one is given."""
 
 
+class IReadAtOnce(Interface):
+    """A store whose entries are at hand, for those who are in a thread already."""
+
+    def read(key: str) -> bytes | None:
+        """The entry under a key, as ICacheStore.get has it; may be called in any thread. StorageError."""
+
+
 @frozen
 class Finished:
     """An ended process. ``status`` is the shell's: 128+n for signal n."""

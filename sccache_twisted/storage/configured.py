@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sccache_twisted.config.remote_stores import StoreSettings
 from sccache_twisted.errors import ConfigError
-from sccache_twisted.interfaces import ICacheStore, IKeptHere
+from sccache_twisted.interfaces import ICacheStore, IKeptHere, IReadAtOnce
 from sccache_twisted.policy.backoff import Backoff
 from sccache_twisted.policy.breaker import BreakerRules
 from sccache_twisted.security.contexts import authority_peer
@@ -89,8 +89,9 @@ def open_store(
 
     def local(name: str, store: ICacheStore, location: str, mode: str) -> Level:
         figures = LevelFigures(name, location)
+        level = _level(Measured(store, figures, reactor), figures, mode)
         kept = store if IKeptHere.providedBy(store) else None
-        return _level(Measured(store, figures, reactor), figures, mode, kept)
+        return evolve(level, kept=kept, at_hand=store if IReadAtOnce.providedBy(store) else None)
 
     def remote(opened: Opened) -> Level:
         figures = LevelFigures(opened.name, opened.location)
@@ -114,8 +115,8 @@ def open_store(
     return Levels(levels, WriteErrors(settings.write_error_policy))
 
 
-def _level(store: ICacheStore, figures: LevelFigures, mode: str, kept: IKeptHere | None = None) -> Level:
-    return Level(store, figures, readable=mode != "WRITE_ONLY", writable=mode != "READ_ONLY", kept=kept)
+def _level(store: ICacheStore, figures: LevelFigures, mode: str) -> Level:
+    return Level(store, figures, readable=mode != "WRITE_ONLY", writable=mode != "READ_ONLY")
 
 
 def _is_configured(settings: StoreSettings, name: str) -> bool:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
 from sccache_twisted.hashing.digests import read_open_file
-from sccache_twisted.interfaces import ICacheStore, IKeptHere, Removed, Survey
+from sccache_twisted.interfaces import ICacheStore, IKeptHere, IReadAtOnce, Removed, Survey
 from sccache_twisted.storage.disk_files import DiskDirectory
 
 _T = TypeVar("_T")
@@ -24,7 +24,7 @@ _INLINE = 256 << 10
 """Entries up to this size are read at once: a thread would cost more than the read."""
 
 
-@implementer(ICacheStore, IKeptHere)
+@implementer(ICacheStore, IKeptHere, IReadAtOnce)
 class DiskStore:
     """A :class:`DiskDirectory` for the reactor: small entries are read at once, everything else is done in threads."""
 
@@ -57,6 +57,13 @@ class DiskStore:
         if opened[1] <= _INLINE:
             return execute(_read_and_close, *opened)
         return self._in_thread(_read_and_close, *opened)
+
+    def read(self, key: str) -> bytes | None:
+        """See IReadAtOnce."""
+        if self._closed:
+            raise _closed()
+        opened = self._files.open(key)
+        return None if opened is None else _read_and_close(*opened)
 
     def put(self, key: str, entry: bytes) -> Deferred[None]:
         """See ICacheStore."""

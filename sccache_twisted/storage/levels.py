@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from zope.interface import implementer
 
 from sccache_twisted.errors import StorageError
-from sccache_twisted.interfaces import ICacheStore, IKeptHere
+from sccache_twisted.interfaces import ICacheStore, IKeptHere, IReadAtOnce
 from sccache_twisted.storage.measured import LevelFigures
 
 
@@ -27,13 +27,17 @@ class WriteErrors(str, Enum):
 
 @frozen
 class Level:
-    """A store and what may be done with it. ``kept``: the store itself where it is this machine's own."""
+    """A store and what may be done with it. ``kept``: the store itself where it is this machine's own.
+
+    ``at_hand``: the same where its entries can be read at once.
+    """
 
     store: ICacheStore
     figures: LevelFigures
     readable: bool = True
     writable: bool = True
     kept: IKeptHere | None = None
+    at_hand: IReadAtOnce | None = None
 
 
 @implementer(ICacheStore)
@@ -60,6 +64,11 @@ class Levels:
     def shared(self) -> bool:
         """Whether others may store into a level that is read here: it is not this machine's own."""
         return any(level.kept is None and level.readable for level in self._levels)
+
+    @property
+    def first(self) -> Level | None:
+        """The level that is asked first."""
+        return next((level for level in self._levels if level.readable), None)
 
     def silent(self, key: str) -> list[str]:
         """Of a look-up that was a miss: what the levels kept to themselves, a sentence each."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from attrs import Factory, define, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 
 from sccache_twisted.client.cache import files
 from sccache_twisted.client.cache.flights import Flights, Outcome, Turn
+from sccache_twisted.client.cache.lookup import Lookup, entry_of
 from sccache_twisted.client.cache.observer import FAILED, Observer, Trail
+from sccache_twisted.client.cache.quick import Hit, hit
 from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, predicted_recipe, recipe, sight, still_holds
+from sccache_twisted.client.cache.shelf import Shelf
 from sccache_twisted.client.cache.states import FileStates
 from sccache_twisted.client.calls import Answered, LocalWatch
 from sccache_twisted.client.inputs import Gathered, Listed, Question
@@ -24,7 +27,7 @@ from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.errors import StorageError
 from sccache_twisted.hashing import entry as entries
-from sccache_twisted.hashing.entry import Entry, StoredOutput
+from sccache_twisted.hashing.entry import Entry
 from sccache_twisted.hashing.envelope import Damaged
 from sccache_twisted.hashing.note import Look
 from sccache_twisted.interfaces import Finished, ICacheStore
@@ -39,17 +42,6 @@ _MOST_WAITING_BYTES = 512 << 20
 
 _LOOKS = 3
 """How often a call looks again because somebody stored a result that then wasn't its own."""
-
-
-@define
-class Lookup:
-    """One call's way through the cache. ``owner``: others wait for it."""
-
-    sighted: Sighted
-    owner: bool = False
-    passed_on: bool = False
-    """Somebody else ends it, when the result is there."""
-    trail: Trail = Factory(Trail)
 
 
 class CompileCache:
@@ -75,6 +67,8 @@ class CompileCache:
         self._patience_seconds = patience_seconds
         self._reactor = reactor
         self._store = store
+        self._shelf = Shelf(reactor, store, statistics)
+        self._first = store.first if isinstance(store, Levels) else None
         self._toolchains = toolchains
         self._statistics = statistics
         self._flights = Flights()
@@ -98,6 +92,8 @@ class CompileCache:
     async def begin(self, request: Request) -> Answered | Lookup | None:
         """The answer, if it is there; else a lookup that must be ended; None when this call can't be cached."""
         sighted = await self._in_thread(self._sight, request)
+        if isinstance(sighted, Hit):
+            return self._hit_at_once(sighted)
         if isinstance(sighted, str):
             self._statistics.not_cacheable(sighted)
             self.observer.refused(request.call, request.cwd, sighted, request)
@@ -154,7 +150,7 @@ class CompileCache:
 
     async def _by_inputs(self, lookup: Lookup, made: Recipe) -> Answered | None:
         for key in made.keys:
-            entry = await self._entry(key, lookup.trail)
+            entry = await self._shelf.entry(key, lookup.trail)
             answer = await self._serve(lookup.sighted, entry) if entry is not None else None
             if answer is not None:
                 lookup.passed_on = lookup.trail.by_text = True
@@ -193,7 +189,7 @@ class CompileCache:
     def keep(self, lookup: Lookup, made: Recipe, outputs: Sequence[OutputFile], stdout: bytes, stderr: bytes) -> None:
         """Store a result that has been made elsewhere, later: the caller need not wait. Ends the lookup."""
         lookup.passed_on = True
-        self._own(self._keep(lookup, made, _entry_of(lookup, outputs, stdout, stderr)))
+        self._own(self._keep(lookup, made, entry_of(lookup, outputs, stdout, stderr)))
 
     def keep_predicted(
         self,
@@ -206,7 +202,7 @@ class CompileCache:
     ) -> None:
         """As :meth:`keep`, for a result whose inputs were predicted: its key is made now, where nobody waits for it."""
         lookup.passed_on = True
-        self._own(self._keep_predicted(lookup, question, gathered, _entry_of(lookup, outputs, stdout, stderr)))
+        self._own(self._keep_predicted(lookup, question, gathered, entry_of(lookup, outputs, stdout, stderr)))
 
     async def _keep_predicted(self, lookup: Lookup, question: Question, gathered: Gathered, entry: Entry) -> None:
         try:
@@ -309,33 +305,22 @@ class CompileCache:
 
     async def _direct(self, sighted: Sighted, trail: Trail) -> Answered | None:
         trail.look = Look.NO_MANIFEST
-        stored = await self._get(sighted.key, trail)
+        stored = await self._shelf.get(sighted.key, trail)
         if stored is None:
             return None
         key = await self._in_thread(files.find, sighted, stored, self.states)
         if isinstance(key, Damaged):
             trail.look = Look.DAMAGED
-            await self._drop(sighted.key, key)
+            await self._shelf.drop(sighted.key, key)
             return None
         trail.look = Look.NO_SET if key is None else Look.NO_ENTRY
-        entry = await self._entry(key, trail) if key is not None else None
+        entry = await self._shelf.entry(key, trail) if key is not None else None
         answer = await self._serve(sighted, entry) if entry is not None else None
         if answer is not None:
             self.observer.hit(sighted)
         elif entry is not None:
             trail.look = Look.UNFIT
         return answer
-
-    async def _entry(self, key: str, trail: Trail) -> Entry | None:
-        stored = await self._get(key, trail)
-        if stored is None:
-            return None
-        entry = await self._in_thread(files.unpack, key, stored)
-        if isinstance(entry, Damaged):
-            trail.look = Look.DAMAGED
-            await self._drop(key, entry)
-            return None
-        return entry
 
     async def _serve(self, sighted: Sighted, entry: Entry) -> Answered | None:
         """Write a stored result as the compiler would have; None where that can't be done."""
@@ -346,35 +331,30 @@ class CompileCache:
         self._statistics.cache_hit(request.compilation, self._reactor.seconds() - began)
         return Answered(0, entry.stdout, entry.stderr, cached=True)
 
-    async def _get(self, key: str, trail: Trail) -> bytes | None:
-        try:
-            found = await self._store.get(key)
-        except StorageError as problem:
-            self._statistics.cache_read_errors += 1
-            self._log.emit(events.CACHE_FAILED, what="read", reason=problem.sentence)
-            trail.troubles.append(problem.sentence)
-            return None
-        if found is None and isinstance(self._store, Levels):
-            trail.troubles += self._store.silent(key)
-        return found
-
     async def ask(self, key: str) -> bytes | None:
         """What is stored under a key, for somebody who explains; None also where that can't be told."""
-        return await self._get(key, Trail())
+        return await self._shelf.get(key, Trail())
 
-    async def _drop(self, key: str, damage: Damaged) -> None:
-        self._statistics.cache_read_errors += 1
-        self._log.emit(events.CACHE_DAMAGED, key=key, reason=str(damage))
-        try:
-            await self._store.delete(key)
-        except StorageError as problem:
-            self._log.emit(events.CACHE_FAILED, what="remove", reason=problem.sentence)
+    def _hit_at_once(self, hit: Hit) -> Answered:
+        """Count what was found and written in a thread."""
+        if self._first is not None:
+            for seconds in hit.read_seconds:
+                self._first.figures.add("get", "hit", seconds)
+        self.observer.hit(hit.sighted)
+        self._statistics.cache_hit(hit.sighted.request.compilation, hit.write_seconds)
+        return Answered(0, hit.entry.stdout, hit.entry.stderr, cached=True)
 
-    def _sight(self, request: Request) -> Sighted | str:
+    def _sight(self, request: Request) -> Sighted | Hit | str:
+        """What is known of a call, or why it can't be looked for; its result, where that is at hand. In a thread."""
         toolchain = self._toolchains.packaged(request.compilation.compiler, request.call.env)
         if isinstance(toolchain, RunsLocally):
             return toolchain.reason
-        return sight(request, toolchain.digest, self.states, self._bases) or "unreadable_input"
+        sighted = sight(request, toolchain.digest, self.states, self._bases)
+        if sighted is None:
+            return "unreadable_input"
+        if self._first is None or self._first.at_hand is None or request.call.recache:
+            return sighted
+        return hit(sighted, self._first.at_hand, self.states) or sighted
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
@@ -396,16 +376,6 @@ class _Watch:
     def abandoned(self) -> None:
         """See LocalWatch."""
         self.cache.end(self.lookup, Outcome.CANCELLED)
-
-
-def _entry_of(lookup: Lookup, outputs: Sequence[OutputFile], stdout: bytes, stderr: bytes) -> Entry:
-    found = {output.path: output for output in outputs}
-    stored = tuple(
-        StoredOutput(role, place.output.kind, found[place.path].data, found[place.path].mode)
-        for role, place in enumerate(lookup.sighted.request.places)
-        if place.path in found
-    )
-    return Entry(stored, stdout, stderr)
 
 
 def _followed(work: Deferred[None]) -> Deferred[None]:
