@@ -74,6 +74,8 @@ LINES = [
     "clang -Iinc -g -gsplit-dwarf -c a.c -o out.o",
     "clang -Iinc --coverage -fstack-usage -c a.c -o out.o",
     "clang++ -MD -c c.cc",
+    "g++ -g -gsplit-dwarf --coverage -fstack-usage -MD -c c.cc -o out.o",
+    "clang++ -g -gsplit-dwarf --coverage -fstack-usage -MMD -c c.cc -o out.o",
     "gcc -Iinc -c s.S -o out.o",
     "gcc -O1 -c p.i -o out.o",
 ]
