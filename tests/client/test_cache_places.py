@@ -217,11 +217,13 @@ async def test_a_checkout_that_uses_the_others_files_is_not_the_other(
     assert not await built(bench, line, one)
     assert not await built(bench, line, two)
     assert await built(bench, line, one)
-    # With names mapped, the second checkout maps also what the first did not.
-    mapped = "gcc -g -ffile-prefix-map={root}=." + line[3:]
-    add((two,), inc__b_h=HEADER + "const char *file = __FILE__;\n")
+    # The second checkout maps names that are not the first one's to map.
+    add(checkouts, src__a_c=f'#include "{two}/inc/b.h"\nint x;\n')
+    add((two,), inc__b_h=HEADER.replace("#endif", "static const char *volatile file = __FILE__;\n#endif"))
+    mapped = "gcc" + MAPPED + " -MD -c {root}/src/a.c -o a.o"
     assert not await built(bench, mapped, one)
     assert not await built(bench, mapped, two)
+    assert await built(bench, mapped, one)
 
 
 @pytest_twisted.ensureDeferred

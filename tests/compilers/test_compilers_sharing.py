@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +137,16 @@ def test_what_can_not_be_looked_into_tells() -> None:
     assert not tells(b"text", BASE)
     assert tells(b"\x7fELF\x01\x01", BASE)
     assert tells(b"\x7fELF\x02\x01" + bytes(60), BASE)
+
+
+@pytest.mark.parametrize("kind", ["-gz=zlib", "-gz=none"])
+def test_compressed_sections_tell(tmp_path: Path, kind: str) -> None:
+    """In what is compressed no name can be looked for, so an object with such sections is taken to hold it."""
+    (tmp_path / "a.c").write_text("".join(f"int v{n};\n" for n in range(200)))
+    subprocess.run(["gcc", "-g", kind, "-c", "a.c"], cwd=tmp_path, check=True)
+    data = (tmp_path / "a.o").read_bytes()
+    assert tells(data, b"/nowhere/at/all") is (kind == "-gz=zlib")
+    assert tells(data, os.fsencode(tmp_path))
 
 
 names = st.lists(st.text("ab./", min_size=1, max_size=40).map(str.encode), min_size=1, max_size=12)
