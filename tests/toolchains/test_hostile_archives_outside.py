@@ -203,4 +203,4 @@ def test_no_archive_reaches_outside_its_place() -> None:
 def test_no_archive_of_thousands_reaches_outside_its_place() -> None:
     """So do thousands."""
     count = _examples(5000)
-    assert min(count["unpacked"], count["refused"]) >= 1000, count
+    assert min(count["unpacked"], count["refused"]) >= 500, count

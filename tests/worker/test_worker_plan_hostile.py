@@ -4,13 +4,14 @@ Real roots are built, beside a tree of which the kernel tells every look and eve
 held against the kernel's own walk.
 """
 
+import ctypes
 import os
 import shutil
 import socket
 import stat
 import tempfile
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -186,12 +187,17 @@ def aimed(entry, place):
     )
 
 
-def as_planned(root, made, inputs):
+def as_planned(root, world, inputs):
     """Every input is found by the kernel inside the root, under the name that it was given."""
+    with as_mounted(root, world):
+        _as_planned(root, inputs)
+
+
+def _as_planned(root, inputs):
     for entry in inputs:
         if isinstance(entry, FileInput):
             assert content_inside(root, entry.path) == CONTENT[entry.digest], entry
-        elif is_mounted(root, made, entry.path):
+        elif is_the_sandboxs(root, entry.path):
             continue
         elif isinstance(entry, LinkInput):
             assert target_inside(root, entry.path) == entry.target, entry
@@ -199,21 +205,31 @@ def as_planned(root, made, inputs):
             assert is_directory_inside(root, entry.path), entry
 
 
-def is_mounted(root, made, path):
-    """Whether a path leads to what is there only when it is mounted: to the toolchain's, into /proc, into /dev."""
+def is_the_sandboxs(root, path):
+    """Whether a path leads into /proc or /dev, which the sandbox has of its own."""
     parts = path.split(b"/")
-    ways = [(made, path), *((root, b"/".join(parts[:end])) for end in range(2, len(parts) + 1))]
     own = {os.stat(root + name).st_ino for name in (b"/proc", b"/dev")}
-    for top, way in ways:
+    for end in range(2, len(parts) + 1):
         try:
-            fd = open_inside(top, way, os.O_PATH)
+            fd = open_inside(root, b"/".join(parts[:end]), os.O_PATH)
         except OSError:
-            continue
+            return False
         inode = os.fstat(fd).st_ino
         os.close(fd)
-        if top == made or inode in own:
+        if inode in own:
             return True
     return False
+
+
+@contextmanager
+def as_mounted(root, world):
+    """The root with the toolchain's directories where the sandbox would have them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with ExitStack() as mounts:
+        for place, stored in world.stored:
+            assert libc.mount(stored, root + place, None, 4096, None) == 0  # MS_BIND
+            mounts.callback(libc.umount2, root + place, 2)  # MNT_DETACH
+        yield
 
 
 def misbehave(root, world, deeds, watched):
@@ -329,7 +345,7 @@ def one_after_another(store, owner, jobs, count):
             root.build(world, copy)
             count["built"] += 1
             watched.untouched()
-            as_planned(root.root, store[0], inputs)
+            as_planned(root.root, world, inputs)
             misbehave(root.root, world, deeds, watched)
             watched.heard()
             collected(root, world, watched, count)
@@ -374,7 +390,7 @@ def test_whatever_lies_in_an_outputs_place(store, owner, deed, place):
         watched.untouched()
         again = plan(action_of(inputs, (OUTPUT,)), tree_of(*store), None)
         root.build(again, copy)
-        as_planned(root.root, store[0], inputs)
+        as_planned(root.root, again, inputs)
         assert sorted(os.listdir(root.root + ABOVE)) == [b"own.h"]
 
 
