@@ -141,9 +141,14 @@ class _Draft:
             self._copy()
             return
         if not self.name:
-            with suppress(FileExistsError):
-                self._link(self.target)
-                return
+            for _ in range(2):
+                with suppress(FileExistsError):
+                    self._link(self.target)
+                    return
+                # As compilers do. Renaming over a file would have ext4 write this one out at once, which takes longer
+                # than the rest of a hit.
+                with suppress(FileNotFoundError):
+                    os.unlink(self.target, dir_fd=self.directory)
             self.name = _own_name()
             self._link(self.name)
         os.replace(self.name, self.target, src_dir_fd=self.directory, dst_dir_fd=self.directory)
