@@ -95,14 +95,21 @@ def unpack(key: str, stored: bytes) -> Manifest:
     content = open_sealed(key, _KIND, VERSION, stored)
     try:
         paths, shown, told, sets = content
-        files = [(_bytes(paths[_at(number)]), _bytes(digest).hex()) for number, digest in shown]
-        groups = [(_bytes(directory), tuple(map(_bytes, names))) for directory, names in told]
+        _all(bytes, paths)
+        _all(bytes, (digest for _, digest in shown))
+        _places(number for number, _ in shown)
+        files = [(paths[number], digest.hex()) for number, digest in shown]
+        for directory, names in told:
+            _all(bytes, (directory, *names))
+        groups = [(directory, tuple(names)) for directory, names in told]
+        for result, present, absent in sets:
+            _all(bytes, (result,))
+            _places(present)
+            _places(absent)
         return Manifest(
             tuple(
                 DependencySet(
-                    tuple(files[_at(number)] for number in present),
-                    tuple(groups[_at(number)] for number in absent),
-                    _bytes(result).hex(),
+                    tuple(map(files.__getitem__, present)), tuple(map(groups.__getitem__, absent)), result.hex()
                 )
                 for result, present, absent in sets
             )
@@ -147,13 +154,15 @@ def _index(table: dict, item: object) -> int:  # type: ignore[type-arg]  # any t
     return table.setdefault(item, len(table))  # type: ignore[no-any-return]  # as above
 
 
-def _at(number: object) -> int:
-    if not isinstance(number, int) or number < 0:
-        raise TypeError("an index is no number")
-    return number
+def _all(kind: type, values: Iterable[object]) -> None:
+    found = set(map(type, values))
+    if not found <= {kind}:
+        raise TypeError(f"{', '.join(sorted(one.__name__ for one in found))} where {kind.__name__} belongs")
 
 
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise TypeError(f"{type(value).__name__} where bytes belong")
-    return value
+def _places(numbers: Iterable[int]) -> None:
+    """Check indices: negative ones would be counted from the end."""
+    known = list(numbers)
+    _all(int, known)
+    if min(known, default=0) < 0:
+        raise ValueError("an index is negative")
