@@ -21,6 +21,7 @@ _RECORD_TREES = (
 )
 _LONGEST_FIRST = (
     *_RECORD_TREES,
+    "commandlines/test_commandlines.py",
     "system/test_faults_client.py",
     "system/test_faults_worker.py",
     "system/test_faults_lost.py",

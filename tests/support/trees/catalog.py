@@ -44,3 +44,12 @@ RE2 = Source(
     sha256="09536cb92d25ee341134af0285ff57dd3dd71dff83e689700fa851ad0626271b",
     root="package",
 )
+GEVENT = Source(
+    project="gevent",
+    version="24.11.1",
+    registry="pip",
+    archive="gevent-24.11.1.tar.gz",
+    sha256="8bd1419114e9e4a3ed33a5bad766afff9a3cf765cb440a582a1b3a9bc80c1aca",
+    root="gevent-24.11.1/deps",
+)
+"""Holds libev and c-ares, with their configure scripts."""
