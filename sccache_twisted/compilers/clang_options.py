@@ -78,8 +78,10 @@ CLANG = OptionTable(
         *rows("-gen-reproducer -ftime-trace -fproc-stat-report", effect=Effect.NOT_CACHEABLE, detail=UNSUPPORTED),
         *rows("-ftime-trace= -fproc-stat-report= -ftime-report=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-fsave-optimization-record= -foptimization-record-file=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
+        # A choice of passes writes the record as well.
+        *rows("-foptimization-record-passes=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows("-fthin-link-bitcode=", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
-        *rows("-fcrash-diagnostics-dir= -foptimization-record-passes= -ftime-trace-granularity=", JOINED),
+        *rows("-fcrash-diagnostics-dir= -ftime-trace-granularity=", JOINED),
         *rows("-objcmt-", JOINED, Effect.NOT_CACHEABLE, UNSUPPORTED),
         *rows(
             "-fmodules-cache-path= -fmodule-map-file= -fprebuilt-module-path= -fmodule-output=",

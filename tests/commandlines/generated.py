@@ -71,7 +71,7 @@ _SOURCES = {
 _NOT_DRAWN = {Effect.NOT_COMPILATION, Effect.NOT_CACHEABLE, Effect.END_OF_OPTIONS, Effect.LANGUAGE}
 _RARE = {Effect.LOCAL, Effect.PROFILE, Effect.HIDDEN_INPUT, Effect.SEARCHED_INPUT, Effect.MACHINE}
 _FOLDERS = {"d": Folder(), "h.txt": "fun:f\n", "f.specs": "*cpp:\n+ -DSPECS\n\n", "f.cfg": "-DCONFIG\n"}
-_MASKS = ("dwo id", "coverage stamp", "lto seed")
+_MASKS = ("dwo id", "coverage stamp", "lto seed", "temporary name")
 
 
 @frozen

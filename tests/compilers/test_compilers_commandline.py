@@ -89,6 +89,7 @@ NOT_CACHEABLES = [
     ("clang", "-MJ q -c a.c", "unsupported_compiler_option"),
     ("clang", "-ftime-trace -c a.c", "unsupported_compiler_option"),
     ("clang", "-foptimization-record-file=q -c a.c", "unsupported_compiler_option"),
+    ("clang", "-foptimization-record-passes=inline -c a.c", "unsupported_compiler_option"),
     ("clang", "-fproc-stat-report=x -c a.c", "unsupported_compiler_option"),
     ("clang", "-Xclang -stack-usage-file -Xclang q -c a.c", "unsupported_compiler_option"),
     ("clang", "-Xclang -emit-pch -c a.c", "precompiled_header"),
