@@ -104,6 +104,8 @@ def test_a_whole_tree_is_found_whole(cluster, name, compiler):
 
         ours("cold")
         stored(cluster)
-        cold = counted(cluster)
         warm = ours("warm")
-        assert counted(cluster) == (len(warm.compilations), 0, 0, {}, {}), cold
+        *counts, uncached = counted(cluster)
+        assert counts == [len(warm.compilations), 0, 0, {}]
+        # LuaJIT's makefile asks gcc for its defaults with ``-o /dev/null``.
+        assert set(uncached) <= {"bad_output_file"}
