@@ -31,11 +31,10 @@ from sccache_twisted.client.inputs.tripwire import TRIPPED
 from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of
 from sccache_twisted.client.preparing import Case, Prepared, Preparer, settle
 from sccache_twisted.client.stats import Statistics
+from sccache_twisted.client.staying import Staying, try_of
 from sccache_twisted.client.surroundings import is_special, not_found, read_response_file
 from sccache_twisted.client.toolchains import Toolchains
-from sccache_twisted.compilers.colour import coloured
 from sccache_twisted.compilers.commandline import parse, searched_files
-from sccache_twisted.compilers.reasons import sentence
 from sccache_twisted.errors import NoLocalFallback
 from sccache_twisted.interfaces import Finished, IDispatcher, IProcessRunner, RemoteRun
 from sccache_twisted.logs import events
@@ -46,7 +45,6 @@ from sccache_twisted.model import (
     NotCompilation,
     OutputFile,
     RunsLocally,
-    Try,
     worker_name,
 )
 
@@ -78,6 +76,7 @@ class Pipeline:
         self._preparer = Preparer(toolchains, cache, predict=predict)
         self._runner = runner
         self._log = EventLog.of("sccache_twisted.client", role="client")
+        self._staying = Staying(reactor, dispatcher, statistics)
         self.statistics = statistics
 
     async def decide(self, call: Call) -> Decision:
@@ -167,7 +166,7 @@ class Pipeline:
                 self.statistics.not_cacheable(compilation.local_reason)
                 self._refused(call, cwd, compilation.local_reason, request)
         if local is not None and lookup is None:
-            return self._here(call, compilation, local)
+            return self._staying.here(call, compilation, local)
         case = Case(call, compilation, cwd, places, local, lookup)
         if self._cache is None or lookup is None:
             return await self._make(case)
@@ -192,8 +191,8 @@ class Pipeline:
             if isinstance(listed, RunsLocally):
                 self._not_stored(case, "preprocessor_error", counted=False)
                 if case.local is not None:
-                    return self._here(call, compilation, case.local)
-                self._count_local(compilation, listed)
+                    return self._staying.here(call, compilation, case.local)
+                self._staying.count(compilation, listed)
                 return ExecHere(compilation.compiler.executable, call.argv, "preprocessor_error")
             try:
                 return await self._with_inputs(case, listed, earlier)
@@ -204,7 +203,7 @@ class Pipeline:
             finally:
                 listed.forget()
         self._not_stored(case, "modified_input")
-        return self._here(call, compilation, case.local or RunsLocally("modified_input"))
+        return self._staying.here(call, compilation, case.local or RunsLocally("modified_input"))
 
     async def _predicted(self, case: Case) -> Decision | None:
         """The result of what needs no preprocessor; None where it does after all."""
@@ -228,7 +227,7 @@ class Pipeline:
         prepared = await self._in_thread(self._preparer.listed, case, listed, earlier)
         if isinstance(prepared, RunsLocally):
             self._not_stored(case, prepared.reason)
-            return self._here(call, compilation, case.local or prepared)
+            return self._staying.here(call, compilation, case.local or prepared)
         if isinstance(prepared.recipe, str):
             self._not_stored(case, prepared.recipe)
         elif prepared.recipe is not None and self._cache is not None and case.lookup is not None:
@@ -237,7 +236,7 @@ class Pipeline:
                 return found
         if case.local is not None or self._dispatcher is None:
             local = case.local or RunsLocally("not_configured")
-            return self._here(call, compilation, local, watch=self._watch(case, prepared))
+            return self._staying.here(call, compilation, local, watch=self._watch(case, prepared))
         decision = await self._distribute(self._dispatcher, case, prepared)
         assert decision is not None, "only what was predicted can have been mistaken"  # noqa: S101 - see _judge
         return decision
@@ -254,7 +253,7 @@ class Pipeline:
         gathered, toolchain = prepared.gathered, prepared.toolchain
         command = await command_of(self._runner, call, compilation, cwd)
         if isinstance(command, RunsLocally):
-            return self._here(call, compilation, command, watch=self._watch(case, prepared))
+            return self._staying.here(call, compilation, command, watch=self._watch(case, prepared))
         action = make_action(call, command, gathered, toolchain.digest, cwd, call.env)
         source = compilation.source
         path = source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source
@@ -273,7 +272,7 @@ class Pipeline:
             return found.answer
         except FellBack as fell:
             watch = self._watch(case, prepared)
-            return self._here(call, compilation, fell.local, attempt=fell.attempt, watch=watch)
+            return self._staying.here(call, compilation, fell.local, attempt=fell.attempt, watch=watch)
         except NoLocalFallback as refused:
             self.statistics.compile_fails += 1
             return Answered(1, b"", f"sccache-twisted: {refused.explained()}\n".encode("utf-8", "surrogateescape"))
@@ -288,11 +287,11 @@ class Pipeline:
             return None
         if result.exit_code != 0:
             self._not_stored(case, FAILED, counted=False)
-            return self._here(call, compilation, RunsLocally("confirm_error"), remote)
+            return self._staying.here(call, compilation, RunsLocally("confirm_error"), remote)
         if result.undeclared:
             self._not_stored(case, "undeclared_output", counted=False)
             names = ", ".join(map(os.fsdecode, result.undeclared[:3]))
-            return self._here(call, compilation, RunsLocally("undeclared_output", names), None, _try_of(remote))
+            return self._staying.here(call, compilation, RunsLocally("undeclared_output", names), None, try_of(remote))
         # Workers name outputs by their physical places; what is written here goes where the user's spelling leads.
         spelled = dict(zip(gathered.outputs, (place.path for place in places), strict=True))
         files = [
@@ -302,10 +301,12 @@ class Pipeline:
             current = await self._in_thread(settle, compilation, places, files, call.umask, gathered)
         except Unwritable as problem:
             self._not_stored(case, "bad_output_file", counted=False)
-            return self._here(call, compilation, RunsLocally("bad_output_file", str(problem)), None, _try_of(remote))
+            return self._staying.here(
+                call, compilation, RunsLocally("bad_output_file", str(problem)), None, try_of(remote)
+            )
         if not current:
             self._not_stored(case, "modified_input", counted=False)
-            return self._here(call, compilation, RunsLocally("modified_input"), None, _try_of(remote))
+            return self._staying.here(call, compilation, RunsLocally("modified_input"), None, try_of(remote))
         self.statistics.compiler_write_seconds += self._reactor.seconds() - began
         self.statistics.compilations += 1
         self.statistics.dist_compiles[worker_name(remote.figures.server_id)] += 1
@@ -324,7 +325,7 @@ class Pipeline:
         self.statistics.dist_mispredictions += tripped
         self.statistics.dist_predictions += not tripped
         event = events.JOB_MISPREDICTED if tripped else events.JOB_PREDICTED
-        self._log.emit(event, attempt=_try_of(remote), server_id=remote.figures.server_id)
+        self._log.emit(event, attempt=try_of(remote), server_id=remote.figures.server_id)
         return not tripped
 
     async def finished(self, decision: RunHere, local: Finished) -> Answered:
@@ -343,7 +344,7 @@ class Pipeline:
                 self.statistics.dist_discrepancies += 1
                 self._log.emit(
                     events.JOB_DISCREPANCY,
-                    attempt=_try_of(remote),
+                    attempt=try_of(remote),
                     server_id=remote.figures.server_id,
                     remote=there.exit_code,
                     local=local.status,
@@ -361,48 +362,3 @@ class Pipeline:
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
-
-    # --- staying here ---
-
-    def _here(
-        self,
-        call: Call,
-        compilation: Compilation,
-        local: RunsLocally,
-        remote: RemoteRun | None = None,
-        attempt: Try | None = None,
-        watch: LocalWatch | None = None,
-    ) -> RunHere:
-        self._count_local(compilation, local, remote, attempt)
-        # Its output is captured, so it sees no terminal either.
-        args = coloured(call.argv[1:], compilation, call.stderr_is_tty, call.env)
-        argv = (call.argv[0], *args)
-        began = self._reactor.seconds()
-        return RunHere(compilation.compiler.executable, argv, local.reason, remote, watch, began)
-
-    def _count_local(
-        self,
-        compilation: Compilation,
-        local: RunsLocally,
-        remote: RemoteRun | None = None,
-        attempt: Try | None = None,
-    ) -> None:
-        self.statistics.local_compiles[local.reason] += 1
-        if self._dispatcher is not None:
-            self._dispatcher.stayed_local(local.reason)
-        server_id = None
-        if remote is not None:
-            attempt = _try_of(remote)
-            server_id = remote.figures.server_id
-        self._log.emit(
-            events.JOB_LOCAL,
-            attempt=attempt,
-            server_id=server_id,
-            reason=local.reason,
-            sentence=local.sentence or sentence(local.reason),
-            source=os.fsdecode(compilation.source),
-        )
-
-
-def _try_of(remote: RemoteRun) -> Try:
-    return Try(remote.figures.job_id, remote.figures.attempts)

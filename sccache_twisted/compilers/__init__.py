@@ -7,7 +7,7 @@ down anywhere it was measured (gcc 12.2, clang 14); the tests run the real compi
 * ``options``, ``common_options``, ``gcc_options``, ``clang_options``: the tables, one row an option
 * ``commandline``: a command line becomes a ``Compilation`` or a reason; ``response``, ``languages``,
   ``facts``, ``effects``, ``passed``, ``outputs`` and ``hidden`` are its parts
-* ``depfile``, ``scan``, ``searchpath``, ``timemacros``: which files a compilation reads
+* ``depfile``, ``scan``, ``searchpath``: which files a compilation reads
 * ``identify``: which compiler is this?
 * ``native``: the driver's own steps, for ``-march=native``
 * ``colour``, ``environment``: what else of the caller's world shows in the result

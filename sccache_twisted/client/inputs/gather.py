@@ -141,12 +141,12 @@ class _Gathering:
             for path in question.zone_files:
                 self._add_whatever(path)
         self._named_directories()
-        tripwires = [*map(self._tripwire, question.strays)]
+        wires = filter(None, [*map(self._tripwire, question.strays)])
         outputs = tuple(self._output_place(output.path) for output in question.compilation.outputs)
         fresh = self._judge_times()
         inputs: list[Input] = self._walk.inputs()
         inputs += [facts.input for place, facts in self._files.items() if place not in self._walk.links]
-        inputs += {wire.path: wire for wire in tripwires if wire}.values()
+        inputs += {wire.path: wire for wire in wires}.values()
         time_macros = any(facts.mentions.time_macros for facts in self._files.values())
         read = tuple(self._read.items())
         return Gathered(tuple(inputs), outputs, fresh, time_macros, read, tuple(self._absent), self._vague)
@@ -347,12 +347,10 @@ class _Gathering:
     def _tripwire(self, path: bytes) -> FileInput | None:
         """What stands for a file that is not expected to be read; None for one that is an input anyway."""
         found = self._walk.file(self._absolute(path))
-        if found is None:
-            self._gone = True
+        self._gone = self._gone or found is None
+        if found is None or found[0] in self._files or found[0] in self._walk.links:
             return None
         place, status = found
-        if place in self._files or place in self._walk.links:
-            return None
         return FileInput(place, TRIPWIRE_DIGEST, len(TRIPWIRE), status.st_mtime_ns, executable=False)
 
     # --- directories ---
