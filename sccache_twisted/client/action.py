@@ -94,8 +94,13 @@ def _program(name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> bytes:
     return b""
 
 
+_PAINT = rb"\x1b\[[\d;]*[mK]"
+"""What colours words on a terminal."""
+
+
 def _driver_messages(argv0: bytes, chatter: bytes) -> bytes:
     """What the driver itself had to say, which the steps will not say again."""
     # clang calls itself by the name of its program, whichever link it was called by.
-    mark = re.compile(rb"(?:%b|clang[\w.+-]*): " % re.escape(os.path.basename(argv0)))
+    name = re.escape(os.path.basename(argv0))
+    mark = re.compile(rb"(?:%b)*(?:%b|clang[\w.+-]*):(?:%b)* " % (_PAINT, name, _PAINT))
     return b"".join(line + b"\n" for line in chatter.split(b"\n") if mark.match(line))

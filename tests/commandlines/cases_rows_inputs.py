@@ -245,6 +245,8 @@ INPUTS = (
     Case("native", "gcc -O2 -march=native -c a.c", row="native+"),
     Case("native-with-debug", "clang -g -O2 -march=native -mtune=native -c a.c", row="native+"),
     Case("native-c++", "g++ -O3 -mtune=native -MMD -c a.cc -o d/a.o", "d/a.o d/a.d", row="native+", files=_D),
+    Case("native-with-the-driver-s-warning", "gcc -mcpu=native -c a.c", row="native+"),
+    Case("native-with-its-warning-in-colour", "g++ -fdiagnostics-color=always -mcpu=native -c a.cc", row="native+"),
     Case("native-not", "gcc -march=haswell -mtune=generic -c a.c", row="native-"),
     Case(
         "native-with-a-line-break",
