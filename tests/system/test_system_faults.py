@@ -14,9 +14,9 @@ from support.trees import differences, snapshot
 
 pytestmark = pytest.mark.alone
 
-# A unit compiles for about half a second: long enough to be hit, with several on their way at once.
-SPINS = 60_000
-UNITS = 16
+# A unit compiles for about a second: long enough to be hit, with several on their way at once and more to come after.
+SPINS = 120_000
+UNITS = 22
 JOBS = 8
 LOCAL_SLOTS = 2
 
@@ -48,11 +48,7 @@ def test_killed_daemon(cluster, tree, plain, tmp_path):
     before = snapshot(tree.root)
     workers = [worker.pid for worker in cluster.status().workers.values()]
     with LocalCompilers(f"SPINS={SPINS}", workers) as here, running(_make(cluster, tree)) as make:
-        wait_for(
-            lambda: len(_pids(workers)) >= 4 and len(_running(cluster)) >= 4, "four compilers run there", timeout=60
-        )
-        remote = _pids(workers)
-        hit = _running(cluster)
+        remote, hit = wait_for(lambda: _under_way(cluster, workers), "four compilers run there", timeout=60)
         (killed,) = _daemons(cluster)
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: not remote & _pids(workers), "what ran on the workers is dead", timeout=2.0)
@@ -87,6 +83,12 @@ def _running(cluster):
 
 def _pids(workers):
     return {process.pid for worker in workers for process in compilers_below(worker)}
+
+
+def _under_way(cluster, workers):
+    """The compilers on workers and the jobs that run, as soon as there are four of each."""
+    remote, running = _pids(workers), _running(cluster)
+    return (remote, running) if min(len(remote), len(running)) >= 4 else None
 
 
 def _daemons(cluster):
