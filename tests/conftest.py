@@ -12,16 +12,11 @@ from support.counts import pytest_runtest_logreport, pytest_terminal_summary
 __all__ = ["pytest_runtest_logreport", "pytest_terminal_summary"]
 
 TESTS = Path(__file__).parent
-_TREES = "trees"
-_RECORD_TREES = (
+_LONGEST_FIRST = (
     "system/test_trees.py",
+    "commandlines/test_commandlines.py",
     "system/test_trees_cached.py",
     "kit/test_kit_recording.py",
-    "exact/test_oracle_trees.py",
-)
-_LONGEST_FIRST = (
-    *_RECORD_TREES,
-    "commandlines/test_commandlines.py",
     "system/test_faults_client.py",
     "system/test_faults_worker.py",
     "system/test_faults_lost.py",
@@ -35,13 +30,8 @@ _LONGEST_FIRST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group by file, for ``--dist loadgroup``; those that record the trees are one group."""
-    for item in items:
-        name = _name(item)
-        group = _TREES if name in _RECORD_TREES else name
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Sort files: ``--dist loadfile`` hands them out in order."""
     items.sort(key=_rank)
 
 

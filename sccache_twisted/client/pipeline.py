@@ -321,12 +321,14 @@ class Pipeline:
 
     def _as_predicted(self, remote: RemoteRun) -> bool:
         """Whether a compiler read nothing but what was expected."""
-        tripped = remote.result.exit_code != 0 and TRIPPED in remote.result.stderr + remote.result.stdout
-        self.statistics.dist_mispredictions += tripped
-        self.statistics.dist_predictions += not tripped
-        event = events.JOB_MISPREDICTED if tripped else events.JOB_PREDICTED
-        self._log.emit(event, attempt=try_of(remote), server_id=remote.figures.server_id)
-        return not tripped
+        attempt, server_id = try_of(remote), remote.figures.server_id
+        if remote.result.exit_code != 0 and TRIPPED in remote.result.stderr + remote.result.stdout:
+            self.statistics.dist_mispredictions += 1
+            self._log.emit(events.JOB_MISPREDICTED, attempt=attempt, server_id=server_id)
+            return False
+        self.statistics.dist_predictions += 1
+        self._log.emit(events.JOB_PREDICTED, attempt=attempt, server_id=server_id)
+        return True
 
     async def finished(self, decision: RunHere, local: Finished) -> Answered:
         """A local compilation has ended: its own output is the answer, whatever a worker had said.

@@ -33,6 +33,7 @@ _VERSION = 1
 _PACKAGING_TRIES = 3
 _FIRST_REST_SECONDS = 0.5
 _LONGEST_REST_SECONDS = 300.0
+_MOST_SENTRIES = 6
 _DECIDING = (b"PATH", b"LD_LIBRARY_PATH", *LOCALE_VARIABLES)
 _ARCHIVE_SUFFIX = b".tar.zst"
 _MEMO_SUFFIX = b".memo"
@@ -71,14 +72,15 @@ class _Case:
     checked: float = float("-inf")
     sentry: Sentry | None = None
     posted: float = float("-inf")
+    asked: float = float("-inf")
     rest: float = 0.0
 
     def is_quiet(self) -> bool:
         """Whether a sentry stands and has nothing to report; one that has is sent away."""
-        if self.sentry is not None and not self.sentry.quiet():
-            self.sentry.close()
-            self.sentry = None
-        return self.sentry is not None
+        sentry = self.sentry  # another thread may send it away; it watches for as long as somebody has it
+        if sentry is not None and not sentry.quiet():
+            sentry = self.sentry = None
+        return sentry is not None
 
     def post(self, memo: _Memo, now: float) -> Sentry | None:
         """A sentry for a memo that is about to be checked, if it is time for one."""
@@ -136,9 +138,7 @@ class ToolchainCache:
             known = self._current(case, asked)
             if known is not None:
                 return known
-            if case.sentry is not None:
-                case.sentry.close()
-                case.sentry = None
+            case.sentry = None
             case.memo = memo = self._package(compiler, env)
             case.checked = asked
             self._remember(key, memo)
@@ -148,12 +148,12 @@ class ToolchainCache:
         memo = case.memo
         if memo is None:
             return None
+        case.asked = asked
         if not case.is_quiet() and case.checked <= asked:
             began = time.monotonic()
+            self._recall_sentry(case)
             sentry = case.post(memo, began)
             if not memo.holds():
-                if sentry is not None:
-                    sentry.close()
                 case.memo = None
                 return None
             case.checked, case.sentry = began, sentry
@@ -161,6 +161,13 @@ class ToolchainCache:
             case.memo = None
             return None
         return memo.packaged
+
+    def _recall_sentry(self, but: _Case) -> None:
+        """Make room for one more: a user may have few of them, and other programs want some."""
+        with self._lock:
+            posted = [case for case in self._cases.values() if case is not but and case.sentry is not None]
+            for case in sorted(posted, key=lambda case: case.asked)[: max(0, len(posted) + 1 - _MOST_SENTRIES)]:
+                case.sentry = None
 
     def _case(self, compiler: Compiler, env: Mapping[bytes, bytes]) -> _Case:
         key = _key(compiler, env)

@@ -14,6 +14,7 @@ import ctypes
 import os
 import re
 import select
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -51,6 +52,8 @@ class Sentry:
         self._library = ctypes.CDLL(None, use_errno=True)
         self._poll = select.poll()
         self._open: list[int] = []
+        self.close = weakref.finalize(self, _close, self._open)
+        """Watch no more; whoever is forgotten watches no more either. Calling it again is fine."""
         self._quiet = True
         self._directories: set[bytes] = set()
         try:
@@ -65,11 +68,6 @@ class Sentry:
             # Mounts come and go that concern nobody here.
             self._quiet = self._quiet and descriptor == self._mounts and self._above() == self._mounted_above
         return self._quiet
-
-    def close(self) -> None:
-        """Watch no more."""
-        while self._open:
-            os.close(self._open.pop())
 
     def _watch(self, paths: Iterable[bytes]) -> None:
         # Mounts first: what is mounted over something while it is being watched must not be missed.
@@ -109,6 +107,11 @@ class Sentry:
             problem = _failure(path)
             if not isinstance(problem, FileNotFoundError | NotADirectoryError):
                 raise problem
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def _add_parents(path: bytes, directories: set[bytes]) -> None:

@@ -14,6 +14,8 @@ from support.cluster import Cluster, wait_for
 from support.processes import below, command_line, compilers_below, processes, with_variable, with_words
 from support.small import FOR_EVER, fast_tree, slow_tree
 
+pytestmark = pytest.mark.alone  # whoever makes network namespaces meanwhile leaves mounts
+
 ROUND = 25
 """Jobs of one round: two are cancelled while they run, two do not compile, the others do."""
 PARALLEL = 4
