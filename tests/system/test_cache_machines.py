@@ -37,9 +37,9 @@ class Machine:
     seen: Path
 
     def made(self, kept: Path, flags: str, compiler: str = "gcc") -> Side:
-        """Make everything on that host, and move it away."""
+        """Make everything on that host, and move it away. ``{here}`` in the flags is where the checkout is seen."""
         before = snapshot(self.tree.root)
-        words = ("make", "-C", str(self.seen), "-j4", f"CFLAGS={flags}", f"CC={compiler}")
+        words = ("make", "-C", str(self.seen), "-j4", f"CFLAGS={flags.format(here=self.seen)}", f"CC={compiler}")
         env = {**self.client.env, "PWD": str(self.seen)}
         done = subprocess.run(self.host.inside(*words), env=env, capture_output=True, timeout=MAKE_SECONDS, check=False)
         assert done.returncode == 0, done.stderr
@@ -71,15 +71,19 @@ class Site:
         self.farm = farm
         self._tables = tables
 
-    def machine(self, root: Path, seen: Path | None = None) -> Machine:
-        """One more machine, its checkout at ``root``; with ``seen`` it is mounted there for this machine alone."""
+    def machine(self, root: Path, seen: Path | None = None, *, below_base: bool = False) -> Machine:
+        """One more machine, its checkout at ``root``; with ``seen`` it is mounted there for this machine alone.
+
+        ``below_base``: the directory above is one of its base directories.
+        """
         name = f"m{next(_numbers)}"
         host = self.farm.network.host(name, own_mounts=seen is not None)
         tree = fast_tree(root, UNITS)
         if seen is not None:
             seen.mkdir(exist_ok=True)
             subprocess.run(host.inside("mount", "--bind", str(root), str(seen)), check=True)
-        client = self.farm.client(name, tables=self._tables, SCCACHE_RECACHE="0", **KEYS)
+        bases = {"SCCACHE_BASEDIRS": str(root.parent)} if below_base else {}
+        client = self.farm.client(name, tables=self._tables, SCCACHE_RECACHE="0", **KEYS, **bases)
         return Machine(host, client, tree, seen or root)
 
     def worker_ran(self) -> int:
@@ -155,6 +159,17 @@ def test_debug_information_is_shared_at_the_same_path(redis: Site, tmp_path: Pat
     seen = tmp_path / "seen"
     first, second = (redis.machine(tmp_path / name, seen) for name in ("first", "second"))
     share(redis, first, second, tmp_path, "-O1 -Wall -g")
+
+
+@pytest.mark.parametrize("kind", ["redis", "s3"])
+def test_debug_information_that_is_mapped_is_shared_below_base_directories(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    """With -g, each machine's own absolute paths mapped to one name, and base directories that differ: all hits."""
+    site = request.getfixturevalue(kind)
+    first = site.machine(tmp_path / "home/anna/checkout", below_base=True)
+    second = site.machine(tmp_path / "srv/builds/checkout", below_base=True)
+    share(site, first, second, tmp_path, "-O0 -Wall -g -ffile-prefix-map={here}=/src -I{here}")
 
 
 def test_debug_information_of_another_path_is_not_taken(redis: Site, tmp_path: Path) -> None:
