@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from attrs import evolve, frozen
 
 from sccache_twisted.client.calls import Call
-from sccache_twisted.client.inputs.gather import Gathered
+from sccache_twisted.client.inputs.question import Gathered
 from sccache_twisted.compilers.colour import coloured
 from sccache_twisted.compilers.environment import travelling
 from sccache_twisted.compilers.native import NotUnderstood, parse_commands, plan, query_args

@@ -122,6 +122,7 @@ class Preparer:
             call.arrival_ns,
             kernel_time_ns(),
             strays=foreseen.strays,
+            aliases=foreseen.aliases,
         )
         try:
             gathered = gather(question, self._memo)

@@ -141,20 +141,30 @@ SITE = {
     "#if __has_include(<late.h>)\n#include <late.h>\n#endif\n#if __has_include(<never.h>)\n#include <never.h>\n#endif\n"
     "int a = A, b = B, late = LATE;\n",
 }
+ALIASED = {
+    "two/f.h": '#include "g.h"\n',
+    "two/g.h": "#define G 2\n",
+    "alias/g.h": "#define G 9\n",
+    "settings.h": "#define WANTED 0\n",
+    "one/x.h": "",
+    "a.c": '#include "settings.h"\n#if WANTED\n#include "alias/f.h"\n#else\n#include <f.h>\n#endif\nint g = G;\n',
+}
 LINE = ["{cc}", "-Ione", "-Itwo", "-I.", "-c", "a.c", "-o", "a.o"]
 
 
-def same(bench, compiler, change):
+def same(bench, compiler, change, files=SITE, links=()):
     """Compile, change, compile again; the events of the second time. It must equal the compiler's own."""
     site = bench.site
     env = {b"PATH": b"/usr/bin:/bin", b"LC_ALL": b"C.UTF-8"}
     words = [word.format(cc=compiler).encode() for word in LINE]
     run = Run(bench, words, os.fsencode(site), env)
     shutil.rmtree(site, ignore_errors=True)
-    for name, text in SITE.items():
+    for name, text in files.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(text)
         os.utime(site / name, ns=(1_600_000_000_000_000_000,) * 2)
+    for name, target in links:
+        (site / name).symlink_to(target)
     assert run(remote=True).returncode == 0
     change(site)
     plain = run(remote=False)
@@ -197,6 +207,24 @@ def test_a_macro_that_turns_on_another_include_trips(bench, compiler):
     assert told.count("job_mispredicted") == 1
     assert told.count("job_done") == 2
     assert "job_local" not in told
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("late", [False, True], ids=["a-link-from-the-beginning", "a-link-in-the-place-of-a-file"])
+def test_a_header_by_another_name_looks_beside_that_name(bench, compiler, late):
+    """``alias/f.h`` is ``two/f.h``, which was read; but by this name it includes ``alias/g.h``, which was not."""
+    link = ("alias/f.h", "../two/f.h")
+
+    def change(site):
+        if late:
+            (site / link[0]).unlink()
+            (site / link[0]).symlink_to(link[1])
+        edited(site, "settings.h", "WANTED 0", "WANTED 1")
+
+    files = dict(ALIASED)
+    if late:
+        files |= {"alias/f.h": '#include "g.h"\n/* its own */\n', "a.c": ALIASED["a.c"].replace("int g", "int late")}
+    same(bench, compiler, change, files, () if late else (link,))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@
 """
 
 from sccache_twisted.client.inputs.blobs import InputBlobs
-from sccache_twisted.client.inputs.gather import Gathered, InputsChanged, Question, gather, still_current
+from sccache_twisted.client.inputs.gather import gather, still_current
 from sccache_twisted.client.inputs.listing import Listed, Lister
 from sccache_twisted.client.inputs.memo import FileMemo
 from sccache_twisted.client.inputs.predictions import Predictions
+from sccache_twisted.client.inputs.question import Gathered, InputsChanged, Question
 
 __all__ = [
     "FileMemo",

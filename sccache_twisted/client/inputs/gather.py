@@ -12,14 +12,13 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
-from attrs import field, frozen
-
 from sccache_twisted.client.inputs.memo import Changed, FileFacts, FileMemo, Signature, signature_of
+from sccache_twisted.client.inputs.question import Gathered, InputsChanged, Question
 from sccache_twisted.client.inputs.tripwire import TRIPWIRE, TRIPWIRE_DIGEST
 from sccache_twisted.client.inputs.walk import Walk
 from sccache_twisted.compilers.scan import Directive, Operand, OperandKind
-from sccache_twisted.compilers.searchpath import SearchPath, candidates
-from sccache_twisted.model import Compilation, CompilerFamily, FileInput, Input, LinkInput, RunsLocally
+from sccache_twisted.compilers.searchpath import candidates
+from sccache_twisted.model import CompilerFamily, FileInput, Input, LinkInput, RunsLocally
 
 FRESH_NS = 10_000_000
 """How far the kernel's file times may lag behind the clock, with a margin."""
@@ -33,49 +32,6 @@ _NUMBER = re.compile(rb"[\da-fA-FxXuUlL()+\- \t]*\Z")
 _GCH_CANDIDATES = 4
 _PRECOMPILED = (b".gch", b".pch")
 _DEFINED = rb"(?:^|[\r\n])[ \t]*#[ \t]*define[ \t]+%b[ \t]+([^\r\n]+)"
-
-
-@frozen
-class Question:
-    """What to gather for. ``listed``: dependencies as spelled, the source first; times in ns of the wall clock."""
-
-    compilation: Compilation
-    cwd: bytes
-    listed: tuple[bytes, ...]
-    search_path: SearchPath
-    arrival_ns: int
-    listing_began_ns: int
-    earlier: dict[bytes, Signature] | None = None
-    """Signatures of a gathering just before, which then decide whether anything changed."""
-    zone_files: tuple[bytes, ...] = ()
-    """What tells the time zone, for files whose text shows when they were written."""
-    strays: tuple[bytes, ...] = ()
-    """Files that must be there and not be read; see :mod:`~sccache_twisted.client.inputs.predictions`."""
-
-
-@frozen
-class Gathered:
-    """A job's inputs. ``fresh``: files so new that they must be looked at again when the result is in.
-
-    ``read``: each file as it was spelled, the source first. ``absent``: paths, as spelled, at which the compiler looks
-    for more than headers and finds nothing. ``vague``: a directory holds an input, one cannot tell which.
-    """
-
-    inputs: tuple[Input, ...] = field(repr=False)
-    outputs: tuple[bytes, ...]
-    fresh: tuple[tuple[bytes, Signature], ...] = ()
-    time_macros: bool = False
-    read: tuple[tuple[bytes, FileFacts], ...] = field(default=(), repr=False)
-    absent: tuple[bytes, ...] = field(default=(), repr=False)
-    vague: bool = False
-
-
-class InputsChanged(Exception):
-    """Inputs changed while they were listed; ``signatures`` are the present ones, to compare with next time."""
-
-    def __init__(self, signatures: dict[bytes, Signature]) -> None:
-        super().__init__("inputs changed while they were listed")
-        self.signatures = signatures
 
 
 class _Unfit(Exception):
@@ -347,8 +303,12 @@ class _Gathering:
     def _tripwire(self, path: bytes) -> FileInput | None:
         """What stands for a file that is not expected to be read; None for one that is an input anyway."""
         found = self._walk.file(self._absolute(path))
-        self._gone = self._gone or found is None
-        if found is None or found[0] in self._files or found[0] in self._walk.links:
+        known = found is not None and (found[0] in self._files or found[0] in self._walk.links)
+        if known and (path in self._read or path in self._question.aliases):
+            return None
+        # A new name of what is read: what it includes would be looked for beside it, and nobody knows what is there.
+        self._gone = self._gone or found is None or known
+        if found is None or known:
             return None
         place, status = found
         return FileInput(place, TRIPWIRE_DIGEST, len(TRIPWIRE), status.st_mtime_ns, executable=False)

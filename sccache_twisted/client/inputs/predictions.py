@@ -6,21 +6,23 @@ is in the sandbox exactly if it is on this machine. What was read the last time 
 else as a **tripwire**, a file that says ``#error``. So every lookup in the sandbox ends as it would here, and a
 compilation that reads something new trips, instead of finding less or something else. Then it is listed properly.
 
-Refuses whatever it can't follow: includes by a macro, frameworks, a date that may show.
+A file that was read under one name may be found under another, by a link or by ``x/..``: then what it includes is
+looked for beside that name, so those paths count as well. Refuses whatever it can't follow: includes by a macro,
+frameworks, a date that may show.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Final
 
 from attrs import define, frozen
 
-from sccache_twisted.client.inputs.gather import Gathered, Question
 from sccache_twisted.client.inputs.memo import FileMemo
+from sccache_twisted.client.inputs.question import Gathered, Question
 from sccache_twisted.client.inputs.surroundings import Surroundings
 from sccache_twisted.compilers.scan import Directive, OperandKind, ScanResult
 from sccache_twisted.compilers.searchpath import SearchPath, candidates, join
@@ -34,7 +36,10 @@ _FRAMEWORKS: Final = (b"-F", b"-iframework")
 
 @define
 class _Remembered:
-    """The last time of one command. ``strays``: watched paths that are files, as of ``epoch``.
+    """The last time of one command.
+
+    ``strays``: watched paths that are files, and ``aliases`` those of them that are other names of what was read, as of
+    ``epoch``. ``places``: where what was read really lies.
 
     ``digests``: of what was read. ``bare``: of the same without comments, by path, where these don't show.
     """
@@ -44,7 +49,9 @@ class _Remembered:
     surroundings: Surroundings
     read: tuple[bytes, ...]
     mentions: tuple[ScanResult, ...]
+    places: tuple[bytes, ...]
     strays: tuple[bytes, ...]
+    aliases: frozenset[bytes]
     epoch: int
     digests: tuple[Digest, ...]
     bare: dict[bytes, Digest]
@@ -54,12 +61,14 @@ class _Remembered:
 class Prediction:
     """What will be read, as far as is known.
 
-    ``strays``: the files to which an ``#include`` could lead; those that are no inputs become tripwires.
+    ``strays``: the files to which an ``#include`` could lead; those that are no inputs become tripwires. ``aliases``
+    are other names of what is read.
     """
 
     listed: tuple[bytes, ...]
     search_path: SearchPath
     strays: tuple[bytes, ...]
+    aliases: frozenset[bytes]
     read: tuple[bytes, ...]
     mentions: tuple[ScanResult, ...]
     digests: tuple[Digest, ...]
@@ -111,20 +120,21 @@ class Predictions:
             surroundings = self._around(question)
             mentions = tuple(facts.mentions for _, facts in gathered.read)
             read = tuple(self._paths.setdefault(path, path) for path, _ in gathered.read)
-            watched = _watched(question.listed, read, mentions, question.search_path)
-            surroundings.watch(watched)
-            surroundings.refresh()
-            self._remembered[command] = _Remembered(
+            places = tuple(facts.input.path for _, facts in gathered.read)
+            remembered = self._remembered[command] = _Remembered(
                 listed=tuple(self._paths.setdefault(path, path) for path in question.listed),
                 search_path=question.search_path,
                 surroundings=surroundings,
                 read=read,
                 mentions=mentions,
-                strays=self._strays(watched, surroundings),
-                epoch=surroundings.epoch,
+                places=places,
+                strays=(),
+                aliases=frozenset(),
+                epoch=0,
                 digests=digests,
                 bare=bare,
             )
+            self._look_around(remembered)
             self._remembered.move_to_end(command)
             if len(self._remembered) > _MOST:
                 self._remembered.popitem(last=False)
@@ -143,13 +153,12 @@ class Predictions:
             surroundings = known.surroundings
             surroundings.refresh()
             if known.epoch != surroundings.epoch:
-                watched = _watched(known.listed, known.read, known.mentions, known.search_path)
-                known.strays = self._strays(watched, surroundings)
-                known.epoch = surroundings.epoch
+                self._look_around(known)
             return Prediction(
                 known.listed,
                 known.search_path,
                 known.strays,
+                known.aliases,
                 known.read,
                 known.mentions,
                 known.digests,
@@ -180,9 +189,31 @@ class Predictions:
         self._surroundings.move_to_end(key)
         return found
 
-    def _strays(self, watched: Iterable[bytes], surroundings: Surroundings) -> tuple[bytes, ...]:
-        there = (path for path in watched if surroundings.is_there(path))
-        return tuple(self._paths.setdefault(path, path) for path in there)
+    def _look_around(self, known: _Remembered) -> None:
+        """Find every path that could be looked at, and which of them are files; again with each other name found."""
+        mentioned = dict(zip(known.places, known.mentions, strict=True))
+        watched = _by_option(known.listed, known.search_path)
+        pending = list(zip(known.read, known.mentions, strict=True))
+        names = set(known.read)
+        looked: dict[bytes, None] = {}
+        done: set[object] = set()
+        while pending:
+            for path, mentions in pending:
+                watched.update(_candidates(path, mentions, known.search_path, done))
+            known.surroundings.watch(watched)
+            known.surroundings.refresh()
+            found = [path for path in watched if path not in looked and known.surroundings.is_there(path)]
+            looked.update(dict.fromkeys(watched))
+            pending = []
+            for path in found:
+                place = path if path in names else known.surroundings.place_of(path)
+                if path not in names and place in mentioned:
+                    names.add(path)
+                    pending.append((path, mentioned[place]))
+        there = (path for path in watched if known.surroundings.is_there(path))
+        known.strays = tuple(self._paths.setdefault(path, path) for path in there)
+        known.aliases = frozenset(names.difference(known.read))
+        known.epoch = known.surroundings.epoch
 
 
 def _bare(gathered: Gathered, memo: FileMemo) -> dict[bytes, Digest]:
@@ -203,25 +234,25 @@ def _predictable(question: Question, gathered: Gathered) -> bool:
     return not any(operand.kind is OperandKind.COMPUTED for operand in operands)
 
 
-def _watched(
-    listed: Sequence[bytes], read: Sequence[bytes], mentions: Sequence[ScanResult], search_path: SearchPath
-) -> dict[bytes, None]:
-    """Every path that could be looked at for a header, whether it is there or not."""
+def _candidates(path: bytes, mentioned: ScanResult, search_path: SearchPath, done: set[object]) -> dict[bytes, None]:
+    """Every path that could be looked at for what a file includes; what is ``done`` need not be told again."""
+    found: dict[bytes, None] = {}
+    directory = os.path.dirname(path)
+    for operand in mentioned.includes:
+        anywhere = operand.kind is OperandKind.ANGLE and operand.directive is Directive.INCLUDE
+        once = (operand.kind, operand.directive, None if anywhere else directory, operand.text)
+        if once not in done:
+            done.add(once)
+            found.update(dict.fromkeys(candidates(operand, directory, search_path)))
+    return found
+
+
+def _by_option(listed: Sequence[bytes], search_path: SearchPath) -> dict[bytes, None]:
+    """The same for what is read by an option, or by the compiler's own accord: whatever is listed may be."""
     watched: dict[bytes, None] = {}
-    done: set[tuple[object, bytes]] = set()
-    for path, mentioned in zip(read, mentions, strict=True):
-        directory = os.path.dirname(path)
-        for operand in mentioned.includes:
-            anywhere = operand.kind is OperandKind.ANGLE and operand.directive is Directive.INCLUDE
-            place = None if anywhere else directory
-            once = ((operand.kind, operand.directive, place), operand.text)
-            if once not in done:
-                done.add(once)
-                watched.update(dict.fromkeys(candidates(operand, directory, search_path)))
     on_path = (*search_path.quote_dirs, *search_path.angle_dirs)
     for path in listed[1:]:
-        if path not in watched:  # by an option, or by the compiler's own accord
-            _every_place(path, on_path, watched)
+        _every_place(path, on_path, watched)
     return watched
 
 

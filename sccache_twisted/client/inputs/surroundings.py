@@ -64,6 +64,10 @@ class Surroundings:
         head, slash, name = path.rpartition(b"/")
         return name in self._directories[head + slash].there
 
+    def place_of(self, path: bytes) -> bytes:
+        """Where a file really lies."""
+        return os.path.realpath(self._absolute(path))
+
     def _signature(self, path: bytes) -> Signature:
         try:
             found = os.stat(self._absolute(path))
