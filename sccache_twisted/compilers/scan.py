@@ -67,6 +67,11 @@ class ScanResult:
     time_macros: bool = False
     once: bool = False
 
+    @property
+    def tells_more(self) -> bool:
+        """Whether files are mentioned other than to be included, or may be."""
+        return bool(self.probes or self.assembled or self.lines or self.wrappers)
+
 
 NOTHING = ScanResult()
 

@@ -141,6 +141,7 @@ SITE = {
     "#if __has_include(<late.h>)\n#include <late.h>\n#endif\n#if __has_include(<never.h>)\n#include <never.h>\n#endif\n"
     "int a = A, b = B, late = LATE;\n",
 }
+LINK = ("alias/f.h", "../two/f.h")
 ALIASED = {
     "two/f.h": '#include "g.h"\n',
     "two/g.h": "#define G 2\n",
@@ -213,18 +214,26 @@ def test_a_macro_that_turns_on_another_include_trips(bench, compiler):
 @pytest.mark.parametrize("late", [False, True], ids=["a-link-from-the-beginning", "a-link-in-the-place-of-a-file"])
 def test_a_header_by_another_name_looks_beside_that_name(bench, compiler, late):
     """``alias/f.h`` is ``two/f.h``, which was read; but by this name it includes ``alias/g.h``, which was not."""
-    link = ("alias/f.h", "../two/f.h")
 
     def change(site):
         if late:
-            (site / link[0]).unlink()
-            (site / link[0]).symlink_to(link[1])
+            (site / LINK[0]).unlink()
+            (site / LINK[0]).symlink_to(LINK[1])
         edited(site, "settings.h", "WANTED 0", "WANTED 1")
 
     files = dict(ALIASED)
     if late:
         files |= {"alias/f.h": '#include "g.h"\n/* its own */\n', "a.c": ALIASED["a.c"].replace("int g", "int late")}
-    same(bench, compiler, change, files, () if late else (link,))
+    same(bench, compiler, change, files, [] if late else [LINK])
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_a_header_by_another_name_probes_beside_that_name(bench, compiler):
+    """``alias/f.h`` is ``two/f.h``; by this name its ``__has_include`` finds something."""
+    probe = '#if __has_include("beside.h")\n#define G 9\n#else\n#define G 2\n#endif\n'
+    source = ALIASED["a.c"].replace("int g", "int probed")
+    files = {**ALIASED, "two/f.h": probe, "alias/beside.h": "#define X\n", "a.c": source}
+    same(bench, compiler, lambda site: edited(site, "settings.h", "WANTED 0", "WANTED 1"), files, [LINK])
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,7 @@ class FileMemo:
         mentions = scan(data) if len(data) <= _LARGEST_SCANNED else NOTHING
         if len(self._facts) >= _MOST_FILES:
             self._facts.clear()
-        tells = bool(mentions.probes or mentions.assembled or mentions.lines or mentions.wrappers)
-        self._facts[path] = facts = FileFacts(signature, entry, mentions, tells)
+        self._facts[path] = facts = FileFacts(signature, entry, mentions, mentions.tells_more)
         return facts
 
     def wrapped(self, facts: FileFacts, wrappers: frozenset[bytes]) -> tuple[tuple[Operand, ...], frozenset[bytes]]:

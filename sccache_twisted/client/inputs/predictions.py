@@ -39,7 +39,8 @@ class _Remembered:
     """The last time of one command.
 
     ``strays``: watched paths that are files, and ``aliases`` those of them that are other names of what was read, as of
-    ``epoch``. ``places``: where what was read really lies.
+    ``epoch``. ``places``: where what was read really lies. ``certain``: nothing is looked for beside another name but
+    what is included.
 
     ``digests``: of what was read. ``bare``: of the same without comments, by path, where these don't show.
     """
@@ -53,6 +54,7 @@ class _Remembered:
     strays: tuple[bytes, ...]
     aliases: frozenset[bytes]
     epoch: int
+    certain: bool
     digests: tuple[Digest, ...]
     bare: dict[bytes, Digest]
 
@@ -131,6 +133,7 @@ class Predictions:
                 strays=(),
                 aliases=frozenset(),
                 epoch=0,
+                certain=False,
                 digests=digests,
                 bare=bare,
             )
@@ -154,6 +157,8 @@ class Predictions:
             surroundings.refresh()
             if known.epoch != surroundings.epoch:
                 self._look_around(known)
+            if not known.certain:
+                return None
             return Prediction(
                 known.listed,
                 known.search_path,
@@ -197,6 +202,7 @@ class Predictions:
         names = set(known.read)
         looked: dict[bytes, None] = {}
         done: set[object] = set()
+        certain = True
         while pending:
             for path, mentions in pending:
                 watched.update(_candidates(path, mentions, known.search_path, done))
@@ -209,11 +215,13 @@ class Predictions:
                 place = path if path in names else known.surroundings.place_of(path)
                 if path not in names and place in mentioned:
                     names.add(path)
+                    certain = certain and not mentioned[place].tells_more
                     pending.append((path, mentioned[place]))
         there = (path for path in watched if known.surroundings.is_there(path))
         known.strays = tuple(self._paths.setdefault(path, path) for path in there)
         known.aliases = frozenset(names.difference(known.read))
         known.epoch = known.surroundings.epoch
+        known.certain = certain
 
 
 def _bare(gathered: Gathered, memo: FileMemo) -> dict[bytes, Digest]:
