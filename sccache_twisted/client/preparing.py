@@ -123,6 +123,7 @@ class Preparer:
             kernel_time_ns(),
             strays=foreseen.strays,
             aliases=foreseen.aliases,
+            alone=True,
         )
         try:
             gathered = gather(question, self._memo)

@@ -350,7 +350,7 @@ class _Gathering:
                 if earlier is not None and place in earlier:
                     changed = changed or earlier[place] != signature
                 elif signature[4] >= changed_from:
-                    changed = True
+                    changed = changed or not question.alone
         if changed:
             raise InputsChanged({place: facts.signature for place, facts in self._files.items()})
         return tuple(fresh)

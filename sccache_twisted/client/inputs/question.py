@@ -26,6 +26,8 @@ class Question:
     strays: tuple[bytes, ...] = ()
     aliases: frozenset[bytes] = frozenset()
     """What must be there and not be read, but by those other names; see ``predictions``."""
+    alone: bool = False
+    """Whether no preprocessor has read the files: then none can have changed between two readings."""
 
 
 @frozen
