@@ -32,7 +32,7 @@ def check(made, batch):
             found["told"] = [str(run.told)]
         if any(found.values()):
             told[" ".join(run.case.line)] = ({way: what for way, what in found.items() if what}, run.told)
-    assert not told
+    assert not told, "\n".join(f"{line}\n  {what}" for line, what in told.items())
 
 
 # Shrinking is left out: a line that differs says in what, and stands alone.
