@@ -294,10 +294,17 @@ class WorkerService(service.Service):
             platform.machine(),
         )
         proof = self._identity.prove(welcome.challenge)
-        await scheduler.register(Registration(card, proof, self.jobs.slots.phases()))
+        registered = scheduler.register(Registration(card, proof, self.jobs.slots.phases()))
+        # What happens from now on is told behind the registration: a job that ends before its answer is back would
+        # else hold its slot in that scheduler's books for ever.
         one = _Told(scheduler)
-        told.append(one)
         self._told.append(one)
+        try:
+            await registered
+        except BaseException:
+            self._told.remove(one)
+            raise
+        told.append(one)
         self._beat_to(one)
         if self.jobs.slots.draining:
             scheduler.draining().addErrback(self._not_told)

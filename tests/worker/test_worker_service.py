@@ -8,7 +8,7 @@ import attrs
 import pytest
 import pytest_twisted
 import zstandard
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.threads import deferToThread
 from worker_confinement_kit import body, processes, until
 from worker_kit import ENV, action_of, digest_of, program_in
@@ -19,6 +19,7 @@ from sccache_twisted.errors import (
     BadArchive,
     ConnectionFailed,
     DigestMismatch,
+    IdentityTaken,
     JobKilled,
     Malformed,
     SccacheTwistedError,
@@ -27,7 +28,7 @@ from sccache_twisted.errors import (
     UnknownAttempt,
     WorkerFull,
 )
-from sccache_twisted.interfaces import JobPhase
+from sccache_twisted.interfaces import JobPhase, Welcome
 from sccache_twisted.model import Try
 from sccache_twisted.security.pins import spki_pin
 from sccache_twisted.toolchains.archive import END
@@ -183,6 +184,57 @@ async def test_an_unclaimed_lease_ends(served, c_job, reactor):
         client.lease(toolchain.digest)
         await until(reactor, lambda: client.worker.jobs.slots.taken == 0)
         client.lease(toolchain.digest)
+
+
+class SlowScheduler:
+    """A scheduler whose answer to Register takes its time; what it hears, in order."""
+
+    def __init__(self):
+        self.heard = []
+        self.answer = Deferred()
+
+    def register(self, registration):
+        self.heard.append(("register", *registration.jobs))
+        return self.answer
+
+    def job_state(self, attempt, phase):
+        self.heard.append((attempt, phase))
+        return succeed(None)
+
+    def heartbeat(self, *_):
+        return succeed(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_ends_while_its_worker_registers_is_told(served, c_job):
+    """A scheduler that was told of a job in a registration hears of its end, though its answer is still on the way."""
+    toolchain, _, _ = c_job
+    async with served() as client:
+        lease = client.lease(toolchain.digest)
+        scheduler = SlowScheduler()
+        welcome = Welcome(1, "scheduler-0", b"challenge", 5.0, 15.0)
+        registering = Deferred.fromCoroutine(client.worker._register(scheduler, welcome, []))
+        client.worker.jobs.cancel(lease.attempt)
+        assert client.worker.jobs.slots.taken == 0
+        ended = (lease.attempt, JobPhase.ENDED)
+        assert scheduler.heard == [("register", (lease.attempt, JobPhase.LEASED)), ended]
+        scheduler.answer.callback(None)
+        await registering
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_scheduler_that_refuses_a_worker_is_told_nothing_more(served, c_job):
+    """What happens after a refused registration concerns the refuser no more."""
+    toolchain, _, _ = c_job
+    async with served() as client:
+        scheduler = SlowScheduler()
+        welcome = Welcome(1, "scheduler-0", b"challenge", 5.0, 15.0)
+        registering = Deferred.fromCoroutine(client.worker._register(scheduler, welcome, []))
+        scheduler.answer.errback(IdentityTaken("taken"))
+        with pytest.raises(IdentityTaken):
+            await registering
+        client.worker.jobs.cancel(client.lease(toolchain.digest).attempt)
+        assert scheduler.heard == [("register",)]
 
 
 @pytest_twisted.ensureDeferred
