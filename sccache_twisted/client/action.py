@@ -64,20 +64,22 @@ async def command_of(runner: IProcessRunner, call: Call, compilation: Compilatio
 
 
 def make_action(
-    call: Call, command: Command, gathered: Gathered, toolchain: Digest, cwd: bytes, env: Mapping[bytes, bytes]
+    call: Call, compilation: Compilation, command: Command, gathered: Gathered, toolchain: Digest, cwd: bytes
 ) -> Action:
     """The action that a worker gets."""
     (executable, argv), *then = command.steps
+    outputs = zip(gathered.outputs, compilation.outputs, strict=True)
     return Action(
         toolchain=toolchain,
         executable=executable,
         argv=argv,
         cwd=cwd,
-        env=travelling(env),
+        env=travelling(call.env),
         inputs=gathered.inputs,
         outputs=gathered.outputs,
         umask=call.umask,
         then=tuple(then),
+        optional=frozenset(place for place, output in outputs if not output.required),
     )
 
 

@@ -20,7 +20,8 @@ class Doubt:
         """A worker's answer; raises Malformed for a success that lacks outputs, other ones than the last such did."""
         if result.exit_code != 0:
             return
-        absent = frozenset(action.outputs).difference(output.path for output in result.outputs)
+        expected = frozenset(action.outputs) - action.optional
+        absent = expected.difference(output.path for output in result.outputs)
         if absent and absent != self._absent:
             self._absent = absent
             names = ", ".join(sorted(path.decode("utf-8", "backslashreplace") for path in absent))

@@ -254,7 +254,7 @@ class Pipeline:
         command = await command_of(self._runner, call, compilation, cwd)
         if isinstance(command, RunsLocally):
             return self._staying.here(call, compilation, command, watch=self._watch(case, prepared))
-        action = make_action(call, command, gathered, toolchain.digest, cwd, call.env)
+        action = make_action(call, compilation, command, gathered, toolchain.digest, cwd)
         source = compilation.source
         path = source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source
         label = path.decode("utf-8", "backslashreplace")

@@ -50,7 +50,8 @@ class Action:
     ``executable`` is the absolute path that is run; ``argv[0]`` is what it is told to be called.
     ``outputs`` are absolute paths; their directories are writable in the sandbox, nothing else is.
     ``then`` are further (executable, argv) commands, each run in the same world when the one before has exited
-    with 0. ``memory_bytes`` is what the job is expected to need (0: unknown), not a limit.
+    with 0. ``memory_bytes`` is what the job is expected to need (0: unknown), not a limit. ``optional``: outputs that
+    are not always written; no worker is told.
     """
 
     toolchain: Digest
@@ -63,6 +64,7 @@ class Action:
     umask: int = 0o022
     memory_bytes: int = 0
     then: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
+    optional: frozenset[bytes] = frozenset()
 
 
 @frozen
