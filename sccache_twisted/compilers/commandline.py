@@ -211,6 +211,8 @@ def parse(
         return NotCacheable("unsupported_source_language", readable)
     if source.startswith(b"/dev/"):
         return NotCacheable("bad_input_file", readable)
+    if facts.assembler_debug and language not in ASSEMBLER:
+        return NotCacheable("unsupported_compiler_option", facts.assembler_debug.decode("utf-8", "backslashreplace"))
     outputs = predict(facts, source, language)
     paths = [output.path for output in outputs]
     if len(set(paths)) < len(paths) or source in paths:

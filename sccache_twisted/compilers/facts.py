@@ -23,6 +23,7 @@ class Facts:
     refusal: tuple[str, bytes] | None = None
     """The first reason not to take this over, with the argument at fault."""
     local_reason: str = ""
+    assembler_debug: bytes = b""
 
     to_object: bool = False
     to_assembly: bool = False

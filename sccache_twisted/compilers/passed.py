@@ -22,6 +22,9 @@ _PLUGIN_ARGUMENT = b"-plugin-arg-"
 _BACKEND_FILES = (b"file", b"path", b"-dir", b"-list", b"plugin")
 _HARMLESS_TO_PREPROCESS = (b"-D", b"-U", b"-f", b"-W")
 
+_ASSEMBLER_DEBUG = (b"-g", b"--g")
+"""``-gdwarf-5``, ``--gstabs``, ``--gen-debug`` and their kin."""
+
 
 def preprocessor_pass(facts: Facts, value: bytes) -> bool:
     """``-Wp,value``; returns whether it may reach the listing run."""
@@ -49,7 +52,8 @@ def preprocessor_argument(facts: Facts, value: bytes) -> None:
 def assembler_pass(facts: Facts, pieces: list[bytes]) -> None:
     """``-Wa,piece,piece`` or ``-Xassembler piece``: listings, directories; dependency files are refused.
 
-    The assembler's own depfile names the driver's temporary file, so two runs never give the same.
+    The assembler's own depfile names the driver's temporary file, so two runs never give the same; its own debug
+    information does so too, unless the source is assembly.
     """
     awaits_directory = False
     for piece in pieces:
@@ -64,6 +68,8 @@ def assembler_pass(facts: Facts, pieces: list[bytes]) -> None:
             _, sign, name = piece.partition(b"=")
             if sign:
                 facts.listing_file = name
+        elif piece.startswith(_ASSEMBLER_DEBUG):
+            facts.assembler_debug = b"-Wa," + piece
         elif piece.startswith((b"--MD", b"-MD", b"-o", b"@", b"--statistics")) or piece[:1] != b"-":
             facts.refuse(_UNSUPPORTED, b"-Wa," + piece)
     if awaits_directory:

@@ -19,6 +19,7 @@ DEBUG = (
     Case("wa-listing-on-the-terminal", "gcc -Wa,-al -c a.s", row="Wa+"),
     Case("wa-map", "gcc -g -Wa,--debug-prefix-map={site}=/m -c a.s", row="Wa+"),
     Case("wa-with-assembly", "gcc -S -Wa,--noexecstack a.c", "a.s", row="Wa+"),
+    Case("wa-debug", "gcc -Wa,-gdwarf-4 -S a.c", "a.s", LOCAL, UNSUPPORTED, "Wa-"),
     Case("wa-depfile", "gcc -Wa,--MD,x.d -c a.s", "a.o x.d", LOCAL, UNSUPPORTED, "Wa-"),
     Case("wa-statistics", "gcc -Wa,-mno-such -c a.s", "", LOCAL, "confirm_error", "Wa-", status=1),
     Case("wa-by-clang", "clang -Wa,--noexecstack -Wa,-mrelax-relocations=no -c a.c", row="Wa+"),

@@ -213,6 +213,8 @@ _DEPENDENCIES = {
             ("gcc -Wa,-al -c a.s", FAR, "a.o"),
             ("gcc -Xassembler -al=l -c a.s", FAR, "a.o l"),
             ("gcc -Wa,-Id,--noexecstack -c a.S", FAR),
+            ("gcc -Wa,-gdwarf-4 -c a.c", UNSUPPORTED),
+            ("gcc -Wa,--gen-debug -c a.S", FAR),
             ("gcc -Wa,--MD=d -c a.c", UNSUPPORTED),
             ("gcc -Wa,--MD -Wa,d -c a.c", UNSUPPORTED),
             ("gcc -Wa,@f -c a.c", UNSUPPORTED),

@@ -18,7 +18,7 @@ from support.farm.builds import Yard, seeds, standing_still
 
 pytestmark = pytest.mark.root
 
-UNITS = 12
+UNITS = 16
 SPINS = 100_000
 LARGE_HEADER = "/* More than a worker keeps in memory. */\n" * 2500
 HUNGRY_HEADER = """\
