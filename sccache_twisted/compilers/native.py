@@ -63,12 +63,12 @@ def parse_commands(stderr: bytes) -> tuple[tuple[bytes, ...], ...]:
         if line[:1] != b" " or line == _IN_PROCESS or not line.strip():
             continue
         words: list[bytes] = []
-        position = 0
+        position, plain = 0, None
         while match := _WORD.match(line, position):
             quoted, plain = match.groups()
             words.append(plain if quoted is None else _ESCAPE.sub(rb"\1", quoted))
             position = match.end()
-        if line[position:].strip() or not words or words[-1] == b"|":
+        if line[position:].strip() or not words or plain == b"|":
             raise NotUnderstood(f"a line of -### can't be read: {line[:200]!r}")
         commands.append(_unasked(words))
     if not commands:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from compilers_help import ENV, compilation, files_below, run
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sccache_twisted.compilers.native import NotUnderstood, parse_commands, plan, query_args, shell_script
@@ -71,6 +71,7 @@ def _as_the_drivers_write(word: bytes) -> bytes:
     return b'"' + word.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"$", b"\\$") + b'"'
 
 
+@example([b"cc1", b"|"])
 @given(st.lists(st.binary(max_size=8).filter(lambda word: b"\n" not in word), min_size=1, max_size=6))
 def test_quoting_is_undone(words: list[bytes]) -> None:
     """Whatever stands in an argument is read back from its quotes."""
