@@ -17,7 +17,7 @@ test: .venv/.tests
 	@.ci/tests $(ARGS)
 
 test-full: .venv/.tests
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q --hypothesis-profile=drawn $(ARGS)
 
 chaos: .venv/.tests
 	@PYTHONPATH=tests $(BIN)/python -m support.farm.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -7,11 +7,17 @@ share, the local slots, are marked ``alone`` and run by themselves.
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.counts import pytest_runtest_logreport, pytest_terminal_summary
 
 __all__ = ["pytest_runtest_logreport", "pytest_terminal_summary"]
 
 TESTS = Path(__file__).parent
+
+# What a change must pass is the same on every machine and never too slow; ``make test-full`` draws anew.
+settings.register_profile("seeded", derandomize=True, deadline=None, print_blob=False)
+settings.register_profile("drawn", deadline=None)
+settings.load_profile("seeded")
 _LONGEST_FIRST = (
     "system/test_trees.py",
     "commandlines/test_commandlines.py",
