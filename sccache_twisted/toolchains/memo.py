@@ -26,13 +26,11 @@ from sccache_twisted.toolchains.discover import discover
 from sccache_twisted.toolchains.locales import LOCALE_VARIABLES
 from sccache_twisted.toolchains.package import PackagedToolchain, package
 from sccache_twisted.toolchains.probes import Runner, run_here
-from sccache_twisted.toolchains.sentry import Sentry
+from sccache_twisted.toolchains.sentry import Rest, Sentry
 from sccache_twisted.toolchains.tree import Signature, signature, unchanged
 
 _VERSION = 1
 _PACKAGING_TRIES = 3
-_FIRST_REST_SECONDS = 0.5
-_LONGEST_REST_SECONDS = 300.0
 _MOST_SENTRIES = 6
 _DECIDING = (b"PATH", b"LD_LIBRARY_PATH", *LOCALE_VARIABLES)
 _ARCHIVE_SUFFIX = b".tar.zst"
@@ -62,18 +60,14 @@ class _Memo:
 
 @define
 class _Case:
-    """One compiler in one environment: its lock, its memo, when the last good check began (monotonic seconds).
-
-    Where directories are busy a sentry is of little use: after each that had to report, the next is posted later.
-    """
+    """One compiler in one environment: its lock, its memo, when the last good check began (monotonic seconds)."""
 
     lock: threading.Lock = field(factory=threading.Lock)
     memo: _Memo | None = None
     checked: float = float("-inf")
     sentry: Sentry | None = None
-    posted: float = float("-inf")
     asked: float = float("-inf")
-    rest: float = 0.0
+    rest: Rest = field(factory=Rest)
 
     def is_quiet(self) -> bool:
         """Whether a sentry stands and has nothing to report; one that has is sent away."""
@@ -84,13 +78,12 @@ class _Case:
 
     def post(self, memo: _Memo, now: float) -> Sentry | None:
         """A sentry for a memo that is about to be checked, if it is time for one."""
-        if now - self.posted < self.rest:
+        if not self.rest.is_over(now):
             return None
-        self.posted, self.rest = now, min(max(_FIRST_REST_SECONDS, 2 * self.rest), _LONGEST_REST_SECONDS)
         try:
             return Sentry(path for path, _ in memo.watched)
         except OSError:
-            self.rest = _LONGEST_REST_SECONDS
+            self.rest.stretch()
             return None  # it is looked at each time, as ever
 
 

@@ -14,23 +14,26 @@ import ctypes
 import os
 import re
 import select
+import stat
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 _NONBLOCK, _CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 _MODIFY, _ATTRIB, _CLOSE_WRITE = 0x2, 0x4, 0x8
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
-_DONT_FOLLOW, _ONLY_DIRECTORIES = 0x02000000, 0x01000000
-_OF_FILES: Final = _MODIFY | _ATTRIB | _CLOSE_WRITE | _DELETE_SELF | _MOVE_SELF | _DONT_FOLLOW
-_OF_DIRECTORIES: Final = (
-    _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _DONT_FOLLOW | _ONLY_DIRECTORIES
-)
+_DONT_FOLLOW, _MASK_ADD = 0x02000000, 0x20000000
+_ALWAYS: Final = _DELETE_SELF | _MOVE_SELF | _DONT_FOLLOW | _MASK_ADD
+_OF_FILES: Final = _MODIFY | _ATTRIB | _CLOSE_WRITE | _ALWAYS
+_OF_DIRECTORIES: Final = _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ALWAYS
 _OWN: Final = {b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs", b"bcachefs", b"zfs", b"tmpfs", b"overlay"}
 """File systems that nobody changes behind the kernel's back."""
 
+_FIRST_REST_SECONDS: Final = 0.5
+_LONGEST_REST_SECONDS: Final = 300.0
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 _MOUNTS: Final = "/proc/self/mountinfo"
 
@@ -45,65 +48,101 @@ class _Mount:
     kind: bytes
 
 
+@define
+class Rest:
+    """When to post a sentry: where things are busy it is of little use, so after each the next one waits for longer."""
+
+    _posted: float = field(default=float("-inf"), init=False)
+    _seconds: float = field(default=0.0, init=False)
+
+    def is_over(self, now: float) -> bool:
+        """Whether one may be posted, by a clock's seconds; that is taken to be done."""
+        if now - self._posted < self._seconds:
+            return False
+        self._posted, self._seconds = now, min(max(_FIRST_REST_SECONDS, 2 * self._seconds), _LONGEST_REST_SECONDS)
+        return True
+
+    def stretch(self) -> None:
+        """Nobody can watch there."""
+        self._seconds = _LONGEST_REST_SECONDS
+
+
 class Sentry:
-    """Watches ``paths``, absolute ones, whether they exist or not. OSError where nobody can watch them."""
+    """Watches ``paths``, absolute ones, whether they exist or not. OSError where nobody can watch them.
+
+    A directory among them is watched for its names, a link for where it leads. Of a path with links on its way each
+    of these must be among the paths. May be asked in any thread.
+    """
 
     def __init__(self, paths: Iterable[bytes]) -> None:
         self._library = ctypes.CDLL(None, use_errno=True)
         self._poll = select.poll()
+        self._lock = threading.Lock()
         self._open: list[int] = []
         self.close = weakref.finalize(self, _close, self._open)
         """Watch no more; whoever is forgotten watches no more either. Calling it again is fine."""
         self._quiet = True
-        self._directories: set[bytes] = set()
+        self._watched: set[bytes] = set()
+        self._mounted_above: frozenset[_Mount] = frozenset()
         try:
-            self._watch(paths)
+            # Mounts first: what is mounted over something while it is being watched must not be missed.
+            self._mounts = os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+            self._open.append(self._mounts)
+            self._poll.register(self._mounts, select.POLLPRI)
+            self._poll.poll(0)  # what happened before it was opened
+            self._events = self._told_events()
+            self._open.append(self._events)
+            self._poll.register(self._events, select.POLLIN)
+            self.watch(paths)
         except BaseException:
             self.close()
             raise
 
     def quiet(self) -> bool:
         """Whether nothing has happened since it was set up; once False, always False."""
-        for descriptor, _ in self._poll.poll(0) if self._quiet else ():
-            # Mounts come and go that concern nobody here.
-            self._quiet = self._quiet and descriptor == self._mounts and self._above() == self._mounted_above
-        return self._quiet
+        with self._lock:
+            for descriptor, _ in self._poll.poll(0) if self._quiet else ():
+                # Mounts come and go that concern nobody here.
+                self._quiet = self._quiet and descriptor == self._mounts and self._above() == self._mounted_above
+            return self._quiet
 
-    def _watch(self, paths: Iterable[bytes]) -> None:
-        # Mounts first: what is mounted over something while it is being watched must not be missed.
-        self._mounts = os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
-        self._open.append(self._mounts)
-        self._poll.register(self._mounts, select.POLLPRI)
-        self._poll.poll(0)  # what happened before it was opened
-        trusted = {mount.device for mount in _mounted(self._mounts) if mount.kind in _OWN}
-        events = self._library.inotify_init1(_NONBLOCK | _CLOEXEC)
+    def watch(self, paths: Iterable[bytes]) -> None:
+        """Watch more. OSError where nobody can; it may watch some of them then."""
+        new = set(paths).difference(self._watched)
+        places = set(new)  # a file can be mounted over as well
+        for path in new:
+            _add_parents(path, places)
+        places -= self._watched
+        with self._lock:
+            if self._above() != self._mounted_above:
+                self._quiet = False
+            self._watched |= places
+            mounts = list(_mounted(self._mounts))
+            self._mounted_above = frozenset(mount for mount in mounts if mount.place in self._watched)
+        trusted = {mount.device for mount in mounts if mount.kind in _OWN}
+        for place in places:
+            self._add(place, trusted)
+
+    def _told_events(self) -> int:
+        events: int = self._library.inotify_init1(_NONBLOCK | _CLOEXEC)
         if events < 0:
             raise _failure(b"inotify")
-        self._open.append(events)
-        self._poll.register(events, select.POLLIN)
-        watched = tuple(dict.fromkeys(paths))
-        for path in watched:
-            _add_parents(path, self._directories)
-        self._directories.update(watched)  # a file can be mounted over as well
-        self._mounted_above = self._above()
-        for path in watched:
-            self._add(events, path, _OF_FILES, trusted)
-        for directory in self._directories.difference(watched):
-            self._add(events, directory, _OF_DIRECTORIES, trusted)
+        return events
 
     def _above(self) -> frozenset[_Mount]:
         """The mounts that a watched path leads through."""
-        return frozenset(mount for mount in _mounted(self._mounts) if mount.place in self._directories)
+        return frozenset(mount for mount in _mounted(self._mounts) if mount.place in self._watched)
 
-    def _add(self, events: int, path: bytes, mask: int, trusted: set[int]) -> None:
+    def _add(self, path: bytes, trusted: set[int]) -> None:
         """Watch what is there; of what isn't, the directory above tells when it comes."""
         try:
-            device = os.lstat(path).st_dev
+            found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return
-        if device not in trusted:
+        if found.st_dev not in trusted:
             raise OSError(f"{os.fsdecode(path)} may change unseen")
-        if self._library.inotify_add_watch(events, ctypes.c_char_p(path), ctypes.c_uint32(mask)) < 0:
+        mask = _OF_DIRECTORIES if stat.S_ISDIR(found.st_mode) else _OF_FILES
+        if self._library.inotify_add_watch(self._events, ctypes.c_char_p(path), ctypes.c_uint32(mask)) < 0:
             problem = _failure(path)
             if not isinstance(problem, FileNotFoundError | NotADirectoryError):
                 raise problem
@@ -124,9 +163,8 @@ def _add_parents(path: bytes, directories: set[bytes]) -> None:
 
 def _mounted(descriptor: int) -> Iterator[_Mount]:
     """Every mount of this process's world (proc(5))."""
-    os.lseek(descriptor, 0, os.SEEK_SET)
     text = b""
-    while block := os.read(descriptor, 1 << 16):
+    while block := os.pread(descriptor, 1 << 16, len(text)):
         text += block
     for line in text.splitlines():
         before, _, after = line.partition(b" - ")

@@ -19,13 +19,14 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "bin" / "gcc").symlink_to("cc")
     (tmp_path / "elsewhere").mkdir()
     os.link(tmp_path / "bin" / "cc", tmp_path / "elsewhere" / "other-name")
+    (tmp_path / "listed").mkdir()
     return tmp_path
 
 
 @pytest.fixture
 def sentry(place: Path) -> Iterator[Sentry]:
-    """Watches the file, the link and something absent."""
-    watched = [os.fsencode(place / name) for name in ("bin/cc", "bin/gcc", "lib/gcc/12/cc1")]
+    """Watches the file, the link, something absent, and the names in a directory."""
+    watched = [os.fsencode(place / name) for name in ("bin/cc", "bin/gcc", "lib/gcc/12/cc1", "listed")]
     made = Sentry(watched)
     yield made
     made.close()
@@ -52,8 +53,11 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "removed": lambda place: (place / "bin/cc").unlink(),
     "link-leads-elsewhere": lambda place: relinked(place / "bin/gcc"),
     "directory-moved": lambda place: (place / "bin").rename(place / "was-bin"),
-    "directory-above-moved": lambda place: place.rename(place.with_name("moved")),
+    "directory-above-moved": lambda place: place.rename(place.with_name(f"{place.name}-moved")),
     "something-appears": lambda place: (place / "lib").mkdir(),
+    "directory-is-made-where-names-count": lambda place: (place / "listed/new").mkdir(),
+    "link-is-made-where-names-count": lambda place: (place / "listed/new").symlink_to("nowhere"),
+    "file-is-moved-where-names-count": lambda place: (place / "bin/gcc").rename(place / "listed/new"),
 }
 
 
@@ -64,6 +68,22 @@ def test_a_change_is_told_at_once_and_for_good(place: Path, sentry: Sentry, chan
     change(place)
     assert not sentry.quiet()
     assert not sentry.quiet()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("first", [(), ("bin",), ("listed", "lib")], ids=["nothing", "above", "beside"])
+def test_what_is_watched_later_is_watched_as_well(
+    place: Path, first: tuple[str, ...], change: Callable[[Path], object]
+) -> None:
+    """Also where it was watched before in another way: as a place that others lie in, or as a listed directory."""
+    made = Sentry(os.fsencode(place / name) for name in first)
+    made.watch([os.fsencode(place / name) for name in ("bin/cc", "bin/gcc", "lib/gcc/12/cc1", "listed")])
+    assert made.quiet()
+    change(place)
+    assert not made.quiet()
+    made.watch([os.fsencode(place / "elsewhere")])
+    assert not made.quiet()
+    made.close()
 
 
 def test_reading_and_running_is_no_change(place: Path, sentry: Sentry) -> None:
