@@ -68,7 +68,7 @@ class Step:
 class Tree:
     """A source tree with its own build system.
 
-    ``ignored`` are names of files that two plain builds write differently: logs with times and process ids.
+    ``ignored`` are names of files that two plain builds write differently: logs with times and process ids, probes.
     """
 
     name: str
@@ -161,6 +161,14 @@ def _build_re2(where: Site, _toolchain: Toolchain, jobs: int) -> list[Step]:
     return [Step(("ninja", f"-j{jobs}"), where.build)]
 
 
+_BY_CMAKE = frozenset(
+    {
+        *(".ninja_log", ".ninja_deps", "CMakeOutput.log", "CMakeError.log", "CMakeConfigureLog.yaml"),
+        # Compiled with -g in a directory whose name is drawn each time.
+        *("CMakeDetermineCompilerABI_C.bin", "CMakeDetermineCompilerABI_CXX.bin"),
+    }
+)
+
 TREES: dict[str, Tree] = {
     tree.name: tree
     for tree in (
@@ -189,9 +197,7 @@ TREES: dict[str, Tree] = {
             configure=_configure_re2,
             build=_build_re2,
             overlay=HERE / "re2",
-            ignored=frozenset(
-                {".ninja_log", ".ninja_deps", "CMakeOutput.log", "CMakeError.log", "CMakeConfigureLog.yaml"}
-            ),
+            ignored=_BY_CMAKE,
         ),
     )
 }
