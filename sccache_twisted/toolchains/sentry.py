@@ -107,7 +107,7 @@ class Sentry:
             return self._quiet
 
     def watch(self, paths: Iterable[bytes]) -> None:
-        """Watch more. OSError where nobody can; it may watch some of them then."""
+        """Watch more. OSError where nobody can: what is seen of these may be told then, or not."""
         new = set(paths).difference(self._watched)
         places = set(new)  # a file can be mounted over as well
         for path in new:
@@ -116,12 +116,20 @@ class Sentry:
         with self._lock:
             if self._above() != self._mounted_above:
                 self._quiet = False
-            self._watched |= places
             mounts = list(_mounted(self._mounts))
-            self._mounted_above = frozenset(mount for mount in mounts if mount.place in self._watched)
+            self._count_on(self._watched | places, mounts)
         trusted = {mount.device for mount in mounts if mount.kind in _OWN}
-        for place in places:
-            self._add(place, trusted)
+        try:
+            for place in places:
+                self._add(place, trusted)
+        except BaseException:
+            with self._lock:
+                self._count_on(self._watched - places, mounts)
+            raise
+
+    def _count_on(self, places: set[bytes], mounts: Iterable[_Mount]) -> None:
+        self._watched = places
+        self._mounted_above = frozenset(mount for mount in mounts if mount.place in places)
 
     def _told_events(self) -> int:
         events: int = self._library.inotify_init1(_NONBLOCK | _CLOEXEC)

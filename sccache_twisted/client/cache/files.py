@@ -31,7 +31,10 @@ def find(sighted: Sighted, stored: bytes, states: FileStates) -> str | Damaged |
     except Damaged as damage:
         return damage
     view = View(states, sighted.request.cwd, sighted.place, sighted.own_key)
-    return manifest.find(view.digest, view.any_there)
+    key = manifest.find(view.digest, view.any_there)
+    if key is not None:
+        view.share()
+    return key
 
 
 def with_set(of: str, stored: bytes | None, made: Recipe, key: str) -> bytes:

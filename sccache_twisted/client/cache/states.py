@@ -2,7 +2,8 @@
 
 Most questions cost a stat: a digest is remembered by the signature of its inode, the names in a directory by the
 directory's. A time may lag behind what it stands for: what changed within the last seconds may change again unseen, so
-about that nothing is remembered.
+about that nothing is remembered. What packages have installed costs not even a stat
+(:mod:`~sccache_twisted.client.cache.steady`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from sccache_twisted.client.cache.steady import INSTALLED, Steady
 from sccache_twisted.client.inputs.memo import Changed, FileFacts, Signature, read_unchanged, signature_of
 from sccache_twisted.compilers.sharing import BOUND, Place
 from sccache_twisted.hashing.digests import digest_of
@@ -27,9 +29,13 @@ _NOTHING: frozenset[bytes] = frozenset()
 
 
 class FileStates:
-    """What is remembered of files and directories. Shared between threads: an entry is replaced whole."""
+    """What is remembered of files and directories. Shared between threads: an entry is replaced whole.
 
-    def __init__(self) -> None:
+    Below ``installed`` directories nobody looks again while the kernel tells of no change.
+    """
+
+    def __init__(self, installed: Sequence[bytes] = INSTALLED) -> None:
+        self.steady = Steady(self.digest, self.names, installed)
         self._digests: dict[Signature, str] = {}
         self._names: dict[bytes, tuple[Signature, frozenset[bytes]]] = {}
         self._silent: set[tuple[bytes, str]] = set()
@@ -114,6 +120,9 @@ class View:
         self._prefix = cwd.rstrip(b"/") + b"/"
         self._listings: dict[bytes, frozenset[bytes] | None] = {}
         self._files: dict[bytes, bool] = {}
+        self._granted = states.steady.granted()
+        self._looked_at: list[bytes] = []
+        self._listed: list[bytes] = []
 
     def absolute(self, path: bytes) -> bytes:
         """A path as spelled, from the root on."""
@@ -121,6 +130,9 @@ class View:
 
     def digest(self, path: bytes) -> str | None:
         """The digest of a file as spelled, or None."""
+        known = self._granted.digests.get(path)
+        if known is not None:
+            return known
         if path[:1] == b"\0":
             if path == BOUND:
                 return self._own_key
@@ -128,7 +140,13 @@ class View:
             if here is None:
                 return None
             path = here
+        elif self._states.steady.concerns(path):
+            self._looked_at.append(path)
         return self._states.digest(path if path[:1] == b"/" else self._prefix + path)
+
+    def share(self) -> None:
+        """Have remembered for later calls what had to be looked at for this one."""
+        self._states.steady.learn(self._looked_at, self._listed)
 
     def any_there(self, group: Names) -> bool:
         """Whether any of the names in a directory is a file; the empty name asks for the directory itself."""
@@ -160,9 +178,14 @@ class View:
         return None if self._place is None else self._place.localised(path)
 
     def _listing(self, directory: bytes) -> frozenset[bytes] | None:
+        known = self._granted.names.get(directory)
+        if known is not None:
+            return known
         try:
             return self._listings[directory]
         except KeyError:
+            if self._states.steady.concerns(directory):
+                self._listed.append(directory)
             listing = self._listings[directory] = self._states.names(self._base(directory))
             return listing
 

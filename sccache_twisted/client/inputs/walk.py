@@ -27,6 +27,10 @@ class Walk:
         """Everything noted so far."""
         return [*self.links.values(), *self.directories.values()]
 
+    def visited(self) -> frozenset[bytes]:
+        """The physical places of all directories and links that were passed, and of what stood in the way."""
+        return frozenset(self._nodes).union(self.links)
+
     def directory(self, path: bytes, depth: int = 0) -> bytes | None:
         """The physical place of an absolute directory path (empty for the root), or None if it is no directory."""
         try:
