@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,21 @@ def test_digests_of_files(size: int, tmp_path: Path) -> None:
             os.lseek(fd, 0, os.SEEK_SET)
             assert read_open_file(fd, claimed) == data
         finally:
+            os.close(fd)
+
+
+def test_small_file_is_asked_for_by_its_size(tmp_path: Path) -> None:
+    """A read that asks for a megabyte gets one to give back: for a kilobyte no more than that is taken."""
+    path = tmp_path / "f"
+    path.write_bytes(bytes(1000))
+    for read in (digest_open_file, read_open_file):
+        fd = os.open(path, os.O_RDONLY)
+        tracemalloc.start()
+        try:
+            read(fd, 1000)
+            assert tracemalloc.get_traced_memory()[1] < 16 << 10
+        finally:
+            tracemalloc.stop()
             os.close(fd)
 
 

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.amp import UnhandledCommand
 from zope.interface import implementer
 
 from sccache_twisted.config import LinkTimers
@@ -22,6 +23,7 @@ from sccache_twisted.net.links import SchedulerLink
 from sccache_twisted.net.transfer import PIECE, PiecewiseBody, SilenceWatch
 from sccache_twisted.wire.facades import SchedulerForWorkers, ping
 from sccache_twisted.wire.locators import Pinged, WorkerLocator
+from sccache_twisted.wire.scheduling import ClusterStatus
 
 TIMERS = LinkTimers()
 
@@ -98,6 +100,22 @@ def test_silent_peer_is_lost():
     one.connectionLost()
     assert [type(failure) for failure in failures] == [Silence]
     assert isinstance(pair.ended["one"], Silence)
+
+
+def test_failure_that_nobody_takes_yet_harms_no_link():
+    """A call may fail before its errback is attached: the failure waits for it, and the link lives."""
+    pair = Pair()
+    failed = pair.ends[0].callRemote(ClusterStatus)
+    pair.carry()
+    assert pair.ended == {}
+    assert [link.transport.disconnecting for link in pair.ends] == [False, False]
+    failures = []
+    failed.addErrback(failures.append)
+    assert [failure.type for failure in failures] == [UnhandledCommand]
+    answers = []
+    ping(pair.ends[0].callRemote).addCallback(answers.append)
+    pair.carry()
+    assert len(answers) == 1
 
 
 def test_end_is_told_once_and_leaves_no_timer():

@@ -8,6 +8,7 @@ import time
 import pytest
 import pytest_twisted
 from scheduler_kit import CLIENT, GCC, Worker, identity, job, request
+from support.sockets import ends, without_delay
 from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -100,6 +101,15 @@ def place(tmp_path):
     for each in dialled:
         pytest_twisted.blockon(each.link.stopService())
     pytest_twisted.blockon(service.stopService())
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_ends_of_a_link_send_at_once(place):
+    """A message that wants no answer holds up no call behind it: neither a client's, a worker's nor the scheduler's."""
+    for dialled in (place.client(), place.worker(Worker(identity("a")))):
+        await dialled.up
+    with ends(place.scheduler.port) as sockets:
+        assert [without_delay(one) for one in sockets] == [True] * 4
 
 
 @pytest_twisted.ensureDeferred

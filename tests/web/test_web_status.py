@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from http.client import HTTPConnection
 
 import pytest
 import pytest_twisted
 from treq.testing import StubTreq
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
 from sccache_twisted import __version__
 from sccache_twisted.model import Address, ClientId, ClusterFigures, JobId, ServerId
 from sccache_twisted.scheduler.views import QueuedView, WorkerState, WorkerView
-from sccache_twisted.web.site import StatusPages
+from sccache_twisted.web.site import StatusPages, status_service
 
 WORKER = WorkerView(
     name="a",
@@ -223,3 +227,22 @@ async def test_an_order_is_no_page(http, shown):
     assert response.headers.getRawHeaders("allow") == ["POST"]
     assert "POST" in await response.text()
     assert shown.ordered == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_nobody_wants_is_laid_nowhere(shown, monkeypatch):
+    """Whoever sends 280 kB is answered although no temporary file can be made: what comes is passed over."""
+    monkeypatch.setattr(tempfile, "tempdir", "/absent")
+    service = status_service(reactor, "tcp:0:interface=127.0.0.1", shown, TOKEN)
+    service.startService()
+
+    def send():
+        connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
+        connection.request("POST", "/workers/a/drain", bytes(280_000), {"Authorization": f"Bearer {TOKEN}"})
+        answer = connection.getresponse()
+        connection.close()
+        return answer.status
+
+    assert await deferToThread(send) == 202
+    assert shown.ordered == ["a"]
+    await service.stopService()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.protocols import amp
@@ -48,6 +51,7 @@ from sccache_twisted.model import (
     WorkerCard,
 )
 from sccache_twisted.model.identity import mint_job_id, mint_server_id
+from sccache_twisted.wire import locators
 from sccache_twisted.wire.facades import (
     ClientPeer,
     SchedulerForClients,
@@ -377,3 +381,16 @@ def test_every_error_has_a_sentence_and_its_own_code():
     classes = [error for error in tree(SccacheTwistedError) if error.__module__ == SccacheTwistedError.__module__]
     assert len({error.code for error in classes}) == len(classes) == len(BY_CODE)
     assert all(error().sentence.endswith(".") for error in classes)
+
+
+def test_no_responder_is_without_its_boundary():
+    """Each says whether its failures are answered or only logged; one that said neither could end the link."""
+    tree = ast.parse(Path(locators.__file__).read_text(encoding="utf-8"))
+    found = 0
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            names = [ast.unparse(each) for each in function.decorator_list]
+            if any(name.endswith(".responder") for name in names):
+                found += 1
+                assert names[-1] in {"answering", "hearing"}, function.name
+    assert found >= 14
