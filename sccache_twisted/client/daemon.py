@@ -12,19 +12,18 @@ import fcntl
 import json
 import os
 import socket
-import struct
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from attrs import frozen
 from twisted.application import service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from sccache_twisted.client.callers import World, call_of
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, RunHere
+from sccache_twisted.client.hits.servers import HitServers
 from sccache_twisted.client.pipeline import Pipeline
 from sccache_twisted.client.places import home_directory, private_directory
 from sccache_twisted.client.slots import LocalSlots
@@ -34,30 +33,13 @@ from sccache_twisted.logs import events
 from sccache_twisted.logs.events import EventLog
 from sccache_twisted.wire import launcher as messages
 from sccache_twisted.wire.frames import FrameDecoder
+from sccache_twisted.wire.hits import Served
 
 _BACKLOG = 4096
 _MOST_CONNECTIONS = 4096
 
 Answering = Callable[[tuple[str, ...]], Any]
 """Answers a query: its arguments in, what becomes JSON out."""
-
-
-@frozen
-class World:
-    """Where a process lives: two in the same world see the same files."""
-
-    root: tuple[int, int]
-    mounts: tuple[int, int]
-
-    @classmethod
-    def of(cls, process: int | str) -> World | None:
-        """The world of a process; None when it can't be looked at."""
-        try:
-            root = os.stat(f"/proc/{process}/root")
-            mounts = os.stat(f"/proc/{process}/ns/mnt")
-        except OSError:
-            return None
-        return cls((root.st_dev, root.st_ino), (mounts.st_dev, mounts.st_ino))
 
 
 class LauncherProtocol(Protocol):
@@ -126,15 +108,9 @@ class LauncherProtocol(Protocol):
 
     async def _call(self, request: messages.LaunchRequest) -> messages.Message:
         daemon = self._daemon
-        call = Call(
-            argv=request.argv,
-            cwd=request.cwd,
-            env=_environment(request.env),
-            umask=request.umask,
-            stderr_is_tty=request.stderr_is_tty,
-            arrival_ns=time.time_ns(),
-        )
-        stranger = self._stranger()
+        call = call_of(request)
+        connection: socket.socket = self.transport.socket  # type: ignore[union-attr]  # a unix server's transport
+        stranger = daemon.world.stranger(connection) if daemon.world is not None else "other_root_or_mounts"
         if stranger:
             found = daemon.pipeline.resolve(call)
             if found is None:
@@ -173,6 +149,7 @@ class LauncherProtocol(Protocol):
             slots.release(slot)
 
     async def _query(self, name: str, args: tuple[str, ...]) -> messages.Message:
+        self._daemon.hit_servers.catch_up()
         answering = self._daemon.queries.get(name)
         if answering is None:
             return messages.Refused(f"this daemon does not know the query {name!r}.")
@@ -183,18 +160,6 @@ class LauncherProtocol(Protocol):
         except SccacheTwistedError as problem:
             return messages.Refused(problem.explained())
         return messages.Answer(json.dumps(answer))
-
-    def _stranger(self) -> str:
-        """Why this launcher can't be served; empty if it can."""
-        connection: socket.socket = self.transport.socket  # type: ignore[union-attr]  # a unix server's transport
-        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, uid, _ = struct.unpack("3i", packed)
-        if uid != os.getuid():
-            return "other_user"
-        world = World.of(pid)
-        if world is None or world != self._daemon.world:
-            return "other_root_or_mounts"
-        return ""
 
     def _send(self, message: messages.Message) -> None:
         if self._open and self.transport is not None:
@@ -222,7 +187,7 @@ class Daemon(service.Service):
     """Listens on the socket and serves launchers until nobody has called for ``idle_seconds`` (0: for ever).
 
     Exactly one daemon serves a socket: it holds a lock beside it. ``end`` is called, with a reason, when the daemon
-    should end; ``queries`` answer the ``Q`` frames.
+    should end; ``queries`` answer the ``Q`` frames. ``hit_servers`` take callers beside it when it can't take more.
     """
 
     def __init__(
@@ -233,12 +198,14 @@ class Daemon(service.Service):
         slots: LocalSlots,
         queries: dict[str, Answering],
         end: Callable[[str], None],
+        hit_servers: HitServers,
         *,
         idle_seconds: float,
         max_request_bytes: int,
     ) -> None:
         self.pipeline = pipeline
         self.slots = slots
+        self.hit_servers = hit_servers
         self.max_request_bytes = max_request_bytes
         self.world = World.of("self")
         self.log = EventLog.of("sccache_twisted.client", role="client")
@@ -252,7 +219,9 @@ class Daemon(service.Service):
         self._end = end
         self._idle_seconds = idle_seconds
         self._connections: set[LauncherProtocol] = set()
-        self._port: IListeningPort | None = None
+        self._factory = _Launchers(self)
+        self._port: Any = None
+        self._served = 0
         self._lock: int | None = None
         self._idle: IDelayedCall | None = None
         self._empty: Deferred[None] | None = None
@@ -271,9 +240,10 @@ class Daemon(service.Service):
             self.log.log.debug("no socket of an earlier daemon is in the way")
         with open(self._path + b".slots", "wb", opener=_private) as noted:
             noted.write(b"%d\n" % self.slots.count)
-        factory = _Launchers(self)
-        self._port = self._reactor.listenUNIX(os.fsdecode(self._path), factory, backlog=_BACKLOG, mode=0o600)
-        self.log.emit(events.LISTENING, address=os.fsdecode(self._path))
+        address = os.fsdecode(self._path)
+        self._port = self._reactor.listenUNIX(address, self._factory, backlog=_BACKLOG, mode=0o600)
+        self.hit_servers.begin(self, self._port.fileno())
+        self.log.emit(events.LISTENING, address=address)
         self._rest()
 
     def stopService(self) -> Deferred[None]:
@@ -285,7 +255,9 @@ class Daemon(service.Service):
         if self._idle is not None and self._idle.active():
             self._idle.cancel()
         if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
+            port, self._port = self._port, None
+            await maybeDeferred(port.stopListening)
+        await self.hit_servers.stop()
         if self._connections:
             self._empty = Deferred()
             for connection in list(self._connections):
@@ -300,6 +272,7 @@ class Daemon(service.Service):
         self._connections.add(connection)
         if self._idle is not None and self._idle.active():
             self._idle.cancel()
+        self.hit_servers.called()
         if len(self._connections) > _MOST_CONNECTIONS:
             self.log.emit(events.TOO_MANY_LINKS, peer="a launcher", limit=_MOST_CONNECTIONS)
             connection.drop()
@@ -312,6 +285,46 @@ class Daemon(service.Service):
             if self._empty is not None:
                 empty, self._empty = self._empty, None
                 empty.callback(None)
+
+    @property
+    def waiting(self) -> int:
+        """How many launchers wait for this process."""
+        return len(self._connections)
+
+    def accept(self, *, here: bool) -> None:
+        """Whether this process takes callers itself: while hit servers serve, they do it alone."""
+        if self._port is None:
+            return
+        if here:
+            self._port.startReading()
+        else:
+            self._port.stopReading()
+
+    def adopt(self, descriptor: int) -> None:
+        """Serve a launcher whose connection a hit server has taken and left as it was. The descriptor becomes ours."""
+        try:
+            os.set_blocking(descriptor, False)
+            self._reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, self._factory)
+        except OSError as problem:
+            self.log.emit(events.LINK_DROPPED, peer="a launcher", reason=problem.strerror)
+        finally:
+            os.close(descriptor)
+
+    def served(self, hit: Served, process: int) -> None:
+        """A hit server has answered a call: it is one of ours."""
+        self._served += 1
+        if self._idle is not None and self._idle.active():
+            self._idle.reset(self._idle_seconds)
+        self.pipeline.served(hit)
+        self.log.emit(
+            events.CALL_DECIDED,
+            program=os.fsdecode(hit.program),
+            directory=os.fsdecode(hit.directory),
+            decision="hit",
+            reason="",
+            kept=False,
+            process=process,
+        )
 
     def tell(self, call: Call, decision: Decision) -> None:
         """Log what becomes of a call: ``hit``, ``remote``, ``here`` in a slot, ``itself`` untouched, ``refused``.
@@ -336,12 +349,21 @@ class Daemon(service.Service):
             decision=word,
             reason=reason,
             kept=kept,
+            process=os.getpid(),
         )
 
     def _rest(self) -> None:
         """Nobody is here; who stays away for long enough needs no daemon."""
         if self.running and self._idle_seconds > 0 and self._empty is None:
-            self._idle = self._reactor.callLater(self._idle_seconds, self._end, "nobody has called for a while")
+            self._idle = self._reactor.callLater(self._idle_seconds, self._nobody_calls)
+
+    def _nobody_calls(self) -> None:
+        served = self._served
+        self.hit_servers.catch_up()
+        if self._served > served:
+            self._rest()
+        elif not self._connections:
+            self._end("nobody has called for a while")
 
     def _asked_to_stop(self, _: tuple[str, ...]) -> dict[str, int]:
         self._reactor.callLater(0, self._end, "asked to stop")
@@ -357,16 +379,6 @@ class Daemon(service.Service):
                 raise ConfigError(f"another daemon serves {os.fsdecode(self._path)} already.") from None
             raise ConfigError(f"{os.fsdecode(path)}: {problem.strerror}.") from problem
         return lock
-
-
-def _environment(entries: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """The caller's environment; of a name that stands twice, the first counts, as in getenv."""
-    found: dict[bytes, bytes] = {}
-    for entry in entries:
-        name, equals, value = entry.partition(b"=")
-        if equals and name not in found:
-            found[name] = value
-    return found
 
 
 def _private(path: Any, flags: int) -> int:

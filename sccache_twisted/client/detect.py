@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sccache_twisted.compilers.identify import compiler_name, identify
 from sccache_twisted.errors import SccacheTwistedError
@@ -53,6 +53,8 @@ class CompilerFinder:
         self._more_names = frozenset(map(os.fsencode, more_names))
         self._known: dict[bytes, _Known] = {}
         self._files: dict[tuple[bytes, Signature, bytes], bytes] = {}
+        self.learnt = 0
+        """Grows with every compiler that is identified."""
 
     def resolve(self, name: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, bytes] | None:
         """The absolute path of the program that a name means to the caller, and by which name to call it.
@@ -90,10 +92,24 @@ class CompilerFinder:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
             self._known[executable] = known = _Known(signature, launcher=False, compiler=compiler, asked=True)
-        found = known.compiler
-        if found is None or found.argv0 == argv0:
-            return found
-        return Compiler(executable, argv0, found.family, found.version, found.arch, found.cplusplus)
+            self.learnt += 1
+        return _called(known.compiler, argv0)
+
+    def identified(self) -> tuple[tuple[Compiler, Signature], ...]:
+        """The compilers that were identified, with the signatures of their files."""
+        return tuple((one.compiler, one.signature) for one in self._known.values() if one.compiler is not None)
+
+    def learn(self, identified: Iterable[tuple[Compiler, Signature]]) -> None:
+        """Take over what another finder has identified."""
+        for compiler, signature in identified:
+            self._known[compiler.executable] = _Known(signature, launcher=False, compiler=compiler, asked=True)
+
+    def recall(self, executable: bytes, argv0: bytes) -> Compiler | None:
+        """The compiler behind a resolved path, as far as it is known without asking it."""
+        known = self._known.get(executable)
+        if known is None or known.signature != file_signature(executable):
+            return None
+        return _called(known.compiler, argv0)
 
     async def _ask(self, executable: bytes, argv0: bytes, cwd: bytes, env: Mapping[bytes, bytes]) -> Compiler | None:
         # A wrapper may look for a compiler by name and find us: the guard makes our launcher stand aside.
@@ -160,6 +176,11 @@ class CompilerFinder:
         if known is None or known.signature != signature:
             known = self._known[path] = _Known(signature, launcher=_is_launcher(path))
         return Program.OURSELVES if known.launcher else Program.REAL
+
+
+def _called(found: Compiler | None, argv0: bytes) -> Compiler | None:
+    """A compiler by the name that it is called by now."""
+    return found if found is None or found.argv0 == argv0 else evolve(found, argv0=argv0)
 
 
 def file_signature(path: bytes) -> Signature:

@@ -28,25 +28,26 @@ from sccache_twisted.client.inputs import (
 )
 from sccache_twisted.client.inputs.memo import Signature
 from sccache_twisted.client.inputs.tripwire import TRIPPED
-from sccache_twisted.client.outputs import Place, Unwritable, obstacle, places_of
+from sccache_twisted.client.outputs import Unwritable
 from sccache_twisted.client.preparing import Case, Prepared, Preparer, settle
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.staying import Staying, try_of
-from sccache_twisted.client.surroundings import is_special, not_found, read_response_file
+from sccache_twisted.client.surroundings import not_found
 from sccache_twisted.client.toolchains import Toolchains
-from sccache_twisted.compilers.commandline import parse, searched_files
+from sccache_twisted.client.understanding import understand
+from sccache_twisted.compilers.commandline import searched_files
 from sccache_twisted.errors import NoLocalFallback
 from sccache_twisted.interfaces import Finished, IDispatcher, IProcessRunner, RemoteRun
 from sccache_twisted.logs import events
 from sccache_twisted.logs.events import EventLog
 from sccache_twisted.model import (
-    Compilation,
     NotCacheable,
     NotCompilation,
     OutputFile,
     RunsLocally,
     worker_name,
 )
+from sccache_twisted.wire.hits import Served
 
 _WHOLE_PROGRAM = "link"
 """The one reason for no compilation of ours that a source may have been compiled for."""
@@ -97,31 +98,33 @@ class Pipeline:
         cwd = apparent_cwd(call.cwd, call.env)
         named = searched_files(compiler, call.argv)
         found_files = await self._finder.find_files(compiler, named, cwd, call.env) if named else None
-        parsed = parse(compiler, call.argv[1:], cwd, call.env, read_response_file, found_files)
-        if isinstance(parsed, NotCompilation):
-            self.statistics.not_compilation(parsed.reason)
-            if parsed.reason == _WHOLE_PROGRAM:
-                self._refused(call, cwd, parsed.reason)
-            return ExecHere(executable, call.argv, parsed.reason)
-        if isinstance(parsed, NotCacheable):
-            return self._not_cacheable(call, cwd, executable, parsed.reason)
-        places = places_of(parsed, cwd)
-        if is_special(parsed.source, cwd):
-            return self._not_cacheable(call, cwd, executable, "bad_input_file")
-        if obstacle(places):
-            return self._not_cacheable(call, cwd, executable, "bad_output_file")
+        asked = understand(compiler, call, cwd, found_files)
+        if isinstance(asked, NotCompilation):
+            self.statistics.not_compilation(asked.reason)
+            if asked.reason == _WHOLE_PROGRAM:
+                self._refused(call, cwd, asked.reason)
+            return ExecHere(executable, call.argv, asked.reason)
+        if isinstance(asked, NotCacheable):
+            return self._not_cacheable(call, cwd, executable, asked.reason)
         self.statistics.requests_executed += 1
         if call.no_cache:
             self.statistics.not_cached["no_cache"] += 1
         elif call.recache:
             self.statistics.forced_recaches += 1
         try:
-            return await self._compile(call, parsed, cwd, places)
+            return await self._compile(asked)
         except CancelledError:
             raise
         except Exception:
-            self.statistics.cache_errors.add(parsed)
+            self.statistics.cache_errors.add(asked.compilation)
             raise
+
+    def served(self, hit: Served) -> None:
+        """A hit server has answered a call: it counts as if it had been decided here."""
+        self.statistics.compile_requests += 1
+        self.statistics.requests_executed += 1
+        if self._cache is not None:
+            self._cache.hit_elsewhere(hit)
 
     def resolve(self, call: Call) -> tuple[bytes, bytes] | None:
         """The program that a call names, and the name to call it by; None if there is none but ourselves."""
@@ -144,7 +147,8 @@ class Pipeline:
             if counted:
                 self.statistics.not_cacheable(reason)
 
-    async def _compile(self, call: Call, compilation: Compilation, cwd: bytes, places: tuple[Place, ...]) -> Decision:
+    async def _compile(self, request: Request) -> Decision:
+        call, compilation, cwd = request.call, request.compilation, request.cwd
         local: RunsLocally | None = None
         if self._dispatcher is None:
             local = RunsLocally("not_configured")
@@ -154,7 +158,6 @@ class Pipeline:
             local = RunsLocally(compilation.local_reason)
         lookup = None
         if self._cache is not None:
-            request = Request(call, compilation, cwd, places)
             if call.no_cache:
                 self._refused(call, cwd, "no_cache", request)
             elif compilation.distributable:
@@ -167,7 +170,7 @@ class Pipeline:
                 self._refused(call, cwd, compilation.local_reason, request)
         if local is not None and lookup is None:
             return self._staying.here(call, compilation, local)
-        case = Case(call, compilation, cwd, places, local, lookup)
+        case = Case(call, compilation, cwd, request.places, local, lookup)
         if self._cache is None or lookup is None:
             return await self._make(case)
         try:

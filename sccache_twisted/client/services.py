@@ -12,6 +12,7 @@ from twisted.application import service
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from sccache_twisted import __version__
 from sccache_twisted.client.cache import CompileCache
 from sccache_twisted.client.cache.observer import Observer
 from sccache_twisted.client.cache.stored import open_stored
@@ -20,9 +21,10 @@ from sccache_twisted.client.cache.why import Why
 from sccache_twisted.client.daemon import Daemon
 from sccache_twisted.client.detect import CompilerFinder
 from sccache_twisted.client.dispatcher import Dispatcher
+from sccache_twisted.client.hits.servers import HitServers
 from sccache_twisted.client.inputs import Lister
 from sccache_twisted.client.pipeline import Pipeline
-from sccache_twisted.client.places import cache_directory, socket_path
+from sccache_twisted.client.places import cache_directory, object_directory, socket_path
 from sccache_twisted.client.slots import LocalSlots, cores
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
@@ -40,6 +42,10 @@ from sccache_twisted.security.book import CertificateBook
 from sccache_twisted.security.files import read_secret
 from sccache_twisted.storage.notebook import Notebook
 from sccache_twisted.toolchains import ToolchainCache
+from sccache_twisted.wire.hits import Terms
+
+_MOST_PROCESSES = 4
+"""That serve one socket, if nothing else is configured."""
 
 
 @implementer(IClientPeer)
@@ -75,6 +81,7 @@ class ClientService(service.MultiService):
             self._connect(settings, reactor)
         toolchains = Toolchains(ToolchainCache(cache_directory(settings, environ)))
         self._stored = open_stored(settings, reactor, environ)
+        self._environ = environ
         self._cache = None
         if self._stored.store is not None:
             notebook = Notebook(cache_directory(settings, environ) + b"/notes.sqlite")
@@ -86,11 +93,12 @@ class ClientService(service.MultiService):
                 observer=Observer(reactor, notebook),
                 bases=tuple(map(os.fsencode, settings.basedirs)),
             )
+        self.finder = CompilerFinder(self.runner, settings.cc_only_basenames)
         self._lister = Lister(self.runner, settings.preprocessor_slots or cores() + 1)
         self.pipeline = Pipeline(
             reactor,
             self.runner,
-            CompilerFinder(self.runner, settings.cc_only_basenames),
+            self.finder,
             self._lister,
             toolchains,
             self._dispatcher,
@@ -138,6 +146,20 @@ class ClientService(service.MultiService):
     async def figures(self) -> dict[str, Any]:
         """The statistics, with what the cache's store tells of itself."""
         return self.statistics.as_json(await self._stored.figures())
+
+    def terms(self) -> Terms | None:
+        """What hit servers work with; None where no hit is theirs to answer."""
+        store, disk = self._stored.store, self._stored.disk
+        if store is None or disk is None or store.on_disk is None or not store.on_disk.readable:
+            return None
+        return Terms(
+            version=__version__,
+            parent=os.getpid(),
+            objects=object_directory(self.settings, self._environ),
+            capacity=disk.capacity,
+            toolchains=cache_directory(self.settings, self._environ),
+            bases=tuple(map(os.fsencode, self.settings.basedirs)),
+        )
 
     @property
     def upkeep(self) -> Upkeep:
@@ -215,6 +237,14 @@ class DaemonService(service.MultiService):
                 "why": lambda args: Deferred.fromCoroutine(self.client.why(unquote_to_bytes(args[0]))),
             },
             end,
+            HitServers(
+                reactor,
+                self.client.terms(),
+                self.client.finder,
+                self.client.statistics,
+                most=(settings.processes or min(cores(), _MOST_PROCESSES)) - 1,
+                idle_seconds=settings.hit_servers_idle_seconds,
+            ),
             idle_seconds=settings.idle_seconds,
             max_request_bytes=settings.max_request_bytes,
         )

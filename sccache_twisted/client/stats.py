@@ -41,9 +41,12 @@ class LanguageCounts:
 
     def add(self, compilation: Compilation, count: int = 1) -> None:
         """Count a compilation, or so many."""
-        language = compilation.language
+        self.add_one_of(compilation.language, compilation.compiler.family.value, count)
+
+    def add_one_of(self, language: str, family: str, count: int = 1) -> None:
+        """Count a compilation of a language by a compiler's family, or so many."""
         self.counts["Assembler" if language.startswith("assembler") else "C/C++"] += count
-        self.advanced[f"{language} [{compilation.compiler.family.value}]"] += count
+        self.advanced[f"{language} [{family}]"] += count
 
     def as_json(self) -> dict[str, dict[str, int]]:
         """In sccache's shape."""
@@ -89,7 +92,11 @@ class Statistics:
 
     def cache_hit(self, compilation: Compilation, seconds: float) -> None:
         """A result was found, and written in so many seconds."""
-        self.cache_hits.add(compilation)
+        self.cache_hit_of(compilation.language, compilation.compiler.family.value, seconds)
+
+    def cache_hit_of(self, language: str, family: str, seconds: float) -> None:
+        """As :meth:`cache_hit`, of a compilation that another process knows."""
+        self.cache_hits.add_one_of(language, family)
         self.cache_read_hit_seconds += seconds
 
     def cache_missed(self, compilation: Compilation) -> None:

@@ -185,6 +185,18 @@ class ClientSettings:
         "The daemon ends after this long without a request; 0: never.",
         env="SCCACHE_IDLE_TIMEOUT",
     )
+    processes: int = key(
+        "server",
+        "processes",
+        Unit.INTEGER,
+        0,
+        "Most processes that take the daemon's callers: when answering hits is more than it can do, hit servers are "
+        "started beside it. 0: the cores this user may use, at most 4; 1: it is alone.",
+        minimum=0,
+    )
+    hit_servers_idle_seconds: float = key(
+        "server", "hit_servers_idle_seconds", Unit.SECONDS, 30.0, "Hit servers end after this long without a hit."
+    )
     max_request_bytes: int = key(
         "server", "max_request_bytes", Unit.SIZE, 64 * MIB, "Largest request that a launcher may send."
     )

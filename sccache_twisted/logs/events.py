@@ -107,6 +107,18 @@ CALL_DECIDED = _event(
     "decision",
     "reason",
     "kept",
+    "process",
+)
+
+# --- processes beside the daemon -------------------------------------------------------------------
+
+HIT_SERVER_STARTED = _event("hit_server_started", _info, "hit server {process} answers hits beside us", "process")
+HIT_SERVER_ENDED = _event("hit_server_ended", _info, "hit server {process} has gone: {reason}", "process", "reason")
+HIT_SERVER_LOST = _event(
+    "hit_server_lost", _warn, "hit server {process} has ended by itself: {reason}", "process", "reason"
+)
+HIT_SERVER_TROUBLED = _event(
+    "hit_server_troubled", _warn, "hit server {process} left a call to us: {reason}", "process", "reason"
 )
 
 # --- a job's way on other days --------------------------------------------------------------------

@@ -70,6 +70,14 @@ class Levels:
         """The level that is asked first."""
         return next((level for level in self._levels if level.readable), None)
 
+    @property
+    def on_disk(self) -> Level | None:
+        """The level on this machine's disk, where nothing stands before it that others share."""
+        for level in self._levels:
+            if level.at_hand is None or level.figures.name == "disk":
+                return level if level.at_hand is not None else None
+        return None
+
     def silent(self, key: str) -> list[str]:
         """Of a look-up that was a miss: what the levels kept to themselves, a sentence each."""
         return [said for level in self._levels if (said := level.figures.silence(key))]

@@ -114,6 +114,9 @@ class ToolchainCache:
         if not case.lock.acquire(blocking=False):
             return None
         try:
+            if case.memo is None:
+                # Another process may have packaged it meanwhile.
+                case.memo = self._recall(_key(compiler, env))
             return self._current(case, asked)
         finally:
             case.lock.release()

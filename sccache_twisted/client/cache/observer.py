@@ -11,20 +11,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 
+from sccache_twisted.client.cache.noting import ForeignHit, note_of, place_of
 from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted
 from sccache_twisted.client.calls import Call
-from sccache_twisted.client.outputs import absolute
 from sccache_twisted.compilers.languages import COMPILED, language_of
 from sccache_twisted.errors import StorageError
-from sccache_twisted.hashing.note import Look, Note, State, bounded_words, told
+from sccache_twisted.hashing.note import Look, Note, State, bounded_words, unpack
 from sccache_twisted.logs import events
 from sccache_twisted.logs.events import EventLog
-from sccache_twisted.model import Output
 from sccache_twisted.storage.notebook import Notebook
 
 FLUSH_SECONDS = 10.0
@@ -34,11 +33,10 @@ FAILED = "compile_failed"
 """The reason of a result that isn't stored since the compiler failed; no word of the documented set."""
 
 
-_Hit = tuple[bytes, bytes, tuple[Output, ...], str]
-_Hits = dict[_Hit, bytes]
-"""The hits that were noted, and their sources as they are known there."""
+_Hits = dict[tuple[object, ...], bytes]
+"""The hits that were noted, by what tells them apart, and their sources as they are known there."""
 
-_Waiting = Callable[[], list[Note]] | Sighted
+_Waiting = Callable[[], list[Note]] | Sighted | ForeignHit
 """What makes notes, or a hit."""
 
 
@@ -67,9 +65,9 @@ class Observer:
         self._log = EventLog.of("sccache_twisted.client", role="client")
         self._told = False
 
-    def hit(self, sighted: Sighted) -> None:
+    def hit(self, hit: Sighted | ForeignHit) -> None:
         """A result was found by command and source."""
-        self._later(sighted)
+        self._later(hit)
 
     def ended(self, sighted: Sighted, trail: Trail, *, stored: bool) -> None:
         """A call is over that found nothing by command and source; of each only the first end is noted."""
@@ -131,58 +129,52 @@ class Observer:
 def _write(notebook: Notebook, waiting: list[_Waiting], noted: _Hits) -> None:
     """Write notes down. Most of a build are hits that were noted before: of them only the moment is new."""
     notes: list[Note] = []
-    hits: dict[tuple[bytes, str], Sighted] = {}
+    hits: dict[tuple[bytes, str], Sighted | ForeignHit] = {}
     for one in waiting:
-        if not isinstance(one, Sighted):
+        if not isinstance(one, Sighted | ForeignHit):
             notes += one()
             continue
-        request = one.request
-        hit = (request.cwd, request.compilation.source, request.compilation.outputs, one.key)
-        source = noted.get(hit)
+        name = _name(one)
+        source = noted.get(name)
         if source is None:
-            note = _note(State.HIT, one)
+            note = _hit(one)
+            if note is None:
+                continue
             notes.append(note)
             if len(noted) >= _MOST_WAITING:
                 noted.clear()
-            noted[hit] = note.source
+            noted[name] = note.source
         else:
             hits[source, one.key] = one
     if notes:
         notebook.add(notes)
-    gone = notebook.again({name: one.request.call.arrival_ns for name, one in hits.items()}) if hits else []
+    gone = notebook.again({name: _time(one) for name, one in hits.items()}) if hits else []
     if gone:
-        notebook.add(_note(State.HIT, hits[name]) for name in gone)
+        notebook.add(note for name in gone if (note := _hit(hits[name])) is not None)
 
 
-def place_of(path: bytes, cwd: bytes) -> bytes:
-    """The path by which a file is known in notes."""
-    return os.path.normpath(absolute(path, cwd))
+def _name(one: Sighted | ForeignHit) -> tuple[object, ...]:
+    if isinstance(one, ForeignHit):
+        return (one.source, one.output, one.key)
+    request = one.request
+    return (request.cwd, request.compilation.source, request.compilation.outputs, one.key)
 
 
-def _note(state: State, sighted: Sighted, **more: Any) -> Note:
-    request = sighted.request
-    return Note(
-        state=state,
-        source=place_of(request.compilation.source, request.cwd),
-        time_ns=request.call.arrival_ns,
-        output=os.path.normpath(request.places[0].path) if request.places else b"",
-        cwd=request.cwd,
-        argv=bounded_words(request.call.argv),
-        version=request.compilation.compiler.version,
-        facts=told(sighted.facts),
-        source_digest=sighted.source_digest,
-        dirs=request.compilation.include_dirs,
-        key=sighted.key,
-        base=sighted.place.base if sighted.place is not None else b"",
-        own_key=sighted.own_key,
-        **more,
-    )
+def _time(one: Sighted | ForeignHit) -> int:
+    return one.time_ns if isinstance(one, ForeignHit) else one.request.call.arrival_ns
+
+
+def _hit(one: Sighted | ForeignHit) -> Note | None:
+    if isinstance(one, ForeignHit):
+        note = unpack(one.body)
+        return None if note is None else evolve(note, time_ns=one.time_ns)
+    return note_of(State.HIT, one)
 
 
 def _missed(sighted: Sighted, trail: Trail, *, stored: bool) -> Note:
     state = State.TEXT_HIT if trail.by_text else State.MISS
     keys = trail.made.keys if trail.made is not None else ()
-    return _note(
+    return note_of(
         state,
         sighted,
         keys=keys,

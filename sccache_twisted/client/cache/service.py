@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from sccache_twisted.client.cache import files
 from sccache_twisted.client.cache.flights import Flights, Outcome, Turn
 from sccache_twisted.client.cache.lookup import Lookup, entry_of
+from sccache_twisted.client.cache.noting import ForeignHit
 from sccache_twisted.client.cache.observer import FAILED, Observer, Trail
 from sccache_twisted.client.cache.quick import Hit, hit
 from sccache_twisted.client.cache.recipe import Recipe, Request, Sighted, predicted_recipe, recipe, sight, still_holds
@@ -35,6 +36,7 @@ from sccache_twisted.logs import events
 from sccache_twisted.logs.events import EventLog
 from sccache_twisted.model import OutputFile, RunsLocally
 from sccache_twisted.storage.levels import Levels
+from sccache_twisted.wire.hits import Served
 
 _T = TypeVar("_T")
 _MOST_WAITING_BYTES = 512 << 20
@@ -343,6 +345,14 @@ class CompileCache:
         self.observer.hit(hit.sighted)
         self._statistics.cache_hit(hit.sighted.request.compilation, hit.write_seconds)
         return Answered(0, hit.entry.stdout, hit.entry.stderr, cached=True)
+
+    def hit_elsewhere(self, hit: Served) -> None:
+        """Count what a hit server has found and written."""
+        if isinstance(self._store, Levels) and self._store.on_disk is not None:
+            for seconds in hit.read_seconds:
+                self._store.on_disk.figures.add("get", "hit", seconds)
+        self.observer.hit(ForeignHit(hit.source, hit.output, hit.key, hit.time_ns, hit.note))
+        self._statistics.cache_hit_of(hit.language, hit.family, hit.write_seconds)
 
     def _sight(self, request: Request) -> Sighted | Hit | str:
         """What is known of a call, or why it can't be looked for; its result, where that is at hand. In a thread."""
