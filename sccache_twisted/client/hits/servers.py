@@ -260,10 +260,15 @@ class _Server:
 
     def say(self, message: messages.Message) -> None:
         """Tell it something, if it listens; one that doesn't owes an answer, and is judged by that."""
+        frame = messages.encode(message)
         try:
-            self._link.send(messages.encode(message), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            sent = self._link.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:
             self._unanswered += 1
+            return
+        if sent < len(frame):
+            # It will never understand us again.
+            self.kill()
 
     def look(self) -> None:
         """Ask whether it is there; end it when it has not said so for long."""
@@ -294,8 +299,8 @@ class _Server:
                 return
             except OSError:
                 data, rights = b"", []
-            for level, kind, numbers in rights:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            for level, type_, numbers in rights:
+                if (level, type_) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     self._descriptors += array.array("i", numbers)
             if not data:
                 self._close()
