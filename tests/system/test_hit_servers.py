@@ -57,6 +57,15 @@ def query(client: Client, name: str, *args: str) -> dict:
     return json.loads(answer.text)
 
 
+def told(asked: socket.socket) -> dict:
+    """What comes back on a connection over which a query was sent."""
+    with asked:
+        said = asked.makefile("rb").read()
+    answer = messages.decode(said[4:5], said[5:])
+    assert isinstance(answer, messages.Answer)
+    return json.loads(answer.text)
+
+
 class Pressing:
     """Callers that ask for hits, one after another, while the block runs; ``answered`` counts."""
 
@@ -69,6 +78,7 @@ class Pressing:
             )
             for unit in tree.units
         ]
+        self.request = self._requests[0]
         self._over = threading.Event()
         self._answers: list[messages.Message | None] = []
         self._threads = [threading.Thread(target=self._ask, args=(first,)) for first in range(CALLERS)]
@@ -281,6 +291,24 @@ def test_use_by_a_hit_server_is_use(served) -> None:
         client.call("gcc", "-c", unit, "-o", "used.o", cwd=tree.root)
     assert hits_and_misses(client) == (1, 1)
     compiled(client, tree)
+
+
+def test_no_answer_tells_of_less_than_was_answered(tmp_path: Path) -> None:
+    """Hits are answered while the daemon stands still; what it says when it goes on has every one of them."""
+    with serving(tmp_path, processes=3) as (client, tree, _):
+        wait_for(lambda: len(client.events("hit_server_started")) == 2, "both hit servers serve")
+        zero(client)
+        request = Pressing(client, tree).request
+        for count in range(1, 21):
+            client.send(signal.SIGSTOP)
+            try:
+                assert isinstance(said_to(client, request), messages.Done)
+                asking = socket.socket(socket.AF_UNIX)
+                asking.connect(os.fspath(client.socket))
+                asking.sendall(messages.encode(messages.Query("stats")))
+            finally:
+                client.send(signal.SIGCONT)
+            assert sum(told(asking)["stats"]["cache_hits"]["counts"].values()) == count
 
 
 def test_a_compiler_that_the_daemon_meets_later_is_told(served) -> None:

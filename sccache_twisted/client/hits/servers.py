@@ -27,7 +27,7 @@ from sccache_twisted.net.processes import Child, Ended, Watched, start
 from sccache_twisted.wire import hits as messages
 from sccache_twisted.wire.frames import FrameDecoder
 
-_LATE, _HUNG = 3, 10
+_LATE, _HUNG = 3, 8
 """Pings, one each WINDOW_SECONDS: so many without an answer mean that others must take callers, or that it hangs."""
 
 _LONGEST_START = 60
