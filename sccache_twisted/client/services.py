@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.application import service
@@ -17,10 +17,8 @@ from sccache_twisted.client.cache import CompileCache
 from sccache_twisted.client.cache.observer import Observer
 from sccache_twisted.client.cache.stored import open_stored
 from sccache_twisted.client.cache.upkeep import Upkeep
-from sccache_twisted.client.cache.why import Why
 from sccache_twisted.client.daemon import Daemon
 from sccache_twisted.client.detect import CompilerFinder
-from sccache_twisted.client.dispatcher import Dispatcher
 from sccache_twisted.client.hits.servers import HitServers
 from sccache_twisted.client.inputs import Lister
 from sccache_twisted.client.pipeline import Pipeline
@@ -28,21 +26,20 @@ from sccache_twisted.client.places import cache_directory, object_directory, soc
 from sccache_twisted.client.slots import LocalSlots, cores
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
-from sccache_twisted.client.workers import WorkerConnections
 from sccache_twisted.config import ClientSettings
 from sccache_twisted.errors import SccacheTwistedError, UserError
 from sccache_twisted.interfaces import IClientPeer, IWorkerConnection
 from sccache_twisted.model import ClientId, ServerId
-from sccache_twisted.net.addresses import SchedulerAddress
-from sccache_twisted.net.agent import WorkerAgent
-from sccache_twisted.net.dialing import tcp
 from sccache_twisted.net.processes import ProcessRunner
-from sccache_twisted.net.scheduler_links import SchedulerLinks
-from sccache_twisted.security.book import CertificateBook
 from sccache_twisted.security.files import read_secret
 from sccache_twisted.storage.notebook import Notebook
 from sccache_twisted.toolchains import ToolchainCache
 from sccache_twisted.wire.hits import Terms
+
+if TYPE_CHECKING:
+    from sccache_twisted.client.dispatcher import Dispatcher
+    from sccache_twisted.client.workers import WorkerConnections
+    from sccache_twisted.net.scheduler_links import SchedulerLinks
 
 _MOST_PROCESSES = 4
 """That serve one socket, if nothing else is configured."""
@@ -108,6 +105,15 @@ class ClientService(service.MultiService):
         )
 
     def _connect(self, settings: ClientSettings, reactor: Any) -> None:
+        # A daemon that only caches has no use for HTTPS and AMP.
+        from sccache_twisted.client.dispatcher import Dispatcher
+        from sccache_twisted.client.workers import WorkerConnections
+        from sccache_twisted.net.addresses import SchedulerAddress
+        from sccache_twisted.net.agent import WorkerAgent
+        from sccache_twisted.net.dialing import tcp
+        from sccache_twisted.net.scheduler_links import SchedulerLinks
+        from sccache_twisted.security.book import CertificateBook
+
         book = CertificateBook()
         connect = tcp(reactor, settings.links)
         workers = WorkerConnections(
@@ -170,6 +176,8 @@ class ClientService(service.MultiService):
         """Why the last compilation of a file was what it was; UserError where nothing is cached."""
         if self._cache is None:
             raise UserError("Nothing is cached here, so every compilation runs.")
+        from sccache_twisted.client.cache.why import Why
+
         return await Why(self._reactor, self._cache).answer(path)
 
     async def distribution(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ name, and names the key. The environment wins over the file; an empty variable c
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -129,6 +128,8 @@ def _unknown(dotted: str, settings: type[Any], known: set[str]) -> str:
         return f"sccache's key {dotted} is not used here: {instead}."
     section, _, name = dotted.rpartition(".")
     by_name = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
+    import difflib
+
     near = [by_name[found] for found in difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)]
     near = near or difflib.get_close_matches(dotted, sorted(known), n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else " docs/configuration.md lists every key."

@@ -25,6 +25,7 @@ from sccache_twisted.config import LogSettings
 from sccache_twisted.config.files import read_settings
 from sccache_twisted.errors import ConfigError, SccacheTwistedError
 from sccache_twisted.logs import EventLog, Journal, events, observer, set_journal
+from sccache_twisted.plugins.memory import stay_small
 from sccache_twisted.security.files import write_secret
 
 Facts = dict[str, object]
@@ -127,6 +128,7 @@ class Process(service.MultiService):
 
     def startService(self) -> None:
         """Start everything, or end with a sentence."""
+        stay_small()
         self._keep_journal()
         try:
             super().startService()  # type: ignore[no-untyped-call]  # Twisted's services have no types

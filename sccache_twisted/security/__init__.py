@@ -6,11 +6,16 @@ clock nor a reused address can confuse two workers. Refuses to know: who asks, o
 permitted beyond "this token is good for this role".
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sccache_twisted.security.book import CertificateBook
-from sccache_twisted.security.identity import SchedulerIdentity, WorkerIdentity, verify_proof
-from sccache_twisted.security.invitations import Invitation
 from sccache_twisted.security.pins import parse_pin, same_pin, spki_pin
-from sccache_twisted.security.tokens import BadTokenBrake, TokenStore
+
+if TYPE_CHECKING:
+    from sccache_twisted.security.identity import SchedulerIdentity, WorkerIdentity, verify_proof
+    from sccache_twisted.security.invitations import Invitation
+    from sccache_twisted.security.tokens import BadTokenBrake, TokenStore
 
 __all__ = [
     "BadTokenBrake",
@@ -24,3 +29,19 @@ __all__ = [
     "spki_pin",
     "verify_proof",
 ]
+
+_LATER = {
+    "SchedulerIdentity": "identity",
+    "WorkerIdentity": "identity",
+    "verify_proof": "identity",
+    "Invitation": "invitations",
+    "BadTokenBrake": "tokens",
+    "TokenStore": "tokens",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What no client needs is imported when it is asked for: a client daemon is to stay small."""
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

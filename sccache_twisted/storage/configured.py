@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from attrs import evolve, frozen
@@ -19,13 +19,11 @@ from sccache_twisted.errors import ConfigError
 from sccache_twisted.interfaces import ICacheStore, IKeptHere, IReadAtOnce
 from sccache_twisted.policy.backoff import Backoff
 from sccache_twisted.policy.breaker import BreakerRules
-from sccache_twisted.security.contexts import authority_peer
-from sccache_twisted.storage.breaker import Breaker
-from sccache_twisted.storage.deadline import Deadline
-from sccache_twisted.storage.dialing import Server
 from sccache_twisted.storage.levels import Level, Levels, WriteErrors
 from sccache_twisted.storage.measured import LevelFigures, Measured
-from sccache_twisted.storage.signed import Signed, read_signing_key
+
+if TYPE_CHECKING:
+    from sccache_twisted.storage.dialing import Server
 
 REMOTE = ("s3", "redis", "memcached", "webdav")
 LEVELS = ("disk", "memory", *REMOTE)
@@ -81,7 +79,7 @@ def open_store(
     ``disk`` opens the store on disk, whose ``location`` is shown; ``draw`` is uniform in [0, 1).
     """
     order = chain(settings)
-    secret = read_signing_key(settings.signing_key_file) if settings.signing_key_file else b""
+    secret = _signing_key(settings)
     rules = BreakerRules(
         settings.breaker_failures,
         Backoff(settings.breaker_first, 2.0, max(settings.breaker_first, settings.breaker_longest)),
@@ -94,6 +92,10 @@ def open_store(
         return evolve(level, kept=kept, at_hand=store if IReadAtOnce.providedBy(store) else None)
 
     def remote(opened: Opened) -> Level:
+        from sccache_twisted.storage.breaker import Breaker
+        from sccache_twisted.storage.deadline import Deadline
+        from sccache_twisted.storage.signed import Signed
+
         figures = LevelFigures(opened.name, opened.location)
         store = Signed(opened.store, secret, figures) if secret else opened.store
         who = opened.server.who
@@ -128,6 +130,14 @@ def _is_configured(settings: StoreSettings, name: str) -> bool:
             "webdav": settings.webdav.endpoint,
         }[name]
     )
+
+
+def _signing_key(settings: StoreSettings) -> bytes:
+    if not settings.signing_key_file:
+        return b""
+    from sccache_twisted.storage.signed import read_signing_key
+
+    return read_signing_key(settings.signing_key_file)
 
 
 def _memory(settings: StoreSettings) -> ICacheStore:
@@ -282,6 +292,9 @@ def _endpoint(key: str, text: str, schemes: Mapping[str, int], *, bare: bool = T
 
 
 def _server(kind: str, url: SplitResult, settings: StoreSettings, *, tls: bool) -> Server:
+    from sccache_twisted.security.contexts import authority_peer
+    from sccache_twisted.storage.dialing import Server
+
     host = url.hostname or ""
     port = url.port or (443 if tls else 80)
     shown = f"[{host}]" if ":" in host else host

@@ -10,13 +10,18 @@ Everything here is synchronous and blocks on disk or on child processes: call it
 that say so may be shared between threads. Nothing here knows jobs, connections or Twisted.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sccache_twisted.toolchains.archive import ArchiveLimits
 from sccache_twisted.toolchains.discover import ToolchainFiles, discover
-from sccache_twisted.toolchains.keep import Intake, StoreChanges, Toolchain, ToolchainStore
 from sccache_twisted.toolchains.memo import ToolchainCache
 from sccache_twisted.toolchains.package import PackagedToolchain, package, package_to
 from sccache_twisted.toolchains.probes import Answer, Driver, Runner, run_here
 from sccache_twisted.toolchains.tree import Entry, EntryKind
+
+if TYPE_CHECKING:
+    from sccache_twisted.toolchains.keep import Intake, StoreChanges, Toolchain, ToolchainStore
 
 __all__ = [
     "Answer",
@@ -37,3 +42,12 @@ __all__ = [
     "package_to",
     "run_here",
 ]
+
+_KEEPING = frozenset({"Intake", "StoreChanges", "Toolchain", "ToolchainStore"})
+
+
+def __getattr__(name: str) -> Any:
+    """What only a worker needs is imported when it is asked for: a client daemon is to stay small."""
+    if name in _KEEPING:
+        return getattr(import_module("sccache_twisted.toolchains.keep"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
