@@ -74,8 +74,10 @@ class Levels:
     def on_disk(self) -> Level | None:
         """The level on this machine's disk, where nothing stands before it that others share."""
         for level in self._levels:
-            if level.at_hand is None or level.figures.name == "disk":
-                return level if level.at_hand is not None else None
+            if level.kept is None:
+                return None
+            if level.figures.name == "disk":
+                return level
         return None
 
     def silent(self, key: str) -> list[str]:

@@ -374,6 +374,21 @@ def test_no_hit_server_outlives_a_killed_daemon(tmp_path: Path, stopped: bool) -
         wait_for(lambda: is_gone(helper), "the hit server ends")
 
 
+def test_memory_before_the_disk_is_the_daemons_alone(tmp_path: Path) -> None:
+    """Where the daemon has a level in memory too, a hit server answers from the disk, and counts there."""
+    tables = {"server": {"processes": 2}, "cache.multilevel": {"chain": ["memory", "disk"]}}
+    with lone_daemon(tmp_path / "client", tables) as client:
+        tree = stored(client, tmp_path / "tree")
+        helper = pressed(client, tree)
+        zero(client)
+        since = mark(client)
+        compiled(client, tree)
+        assert answered_by(client, since) == [("hit", helper)] * UNITS
+        memory, disk = client.stats()["multi_level"]
+        assert (memory["hits"], memory["misses"]) == (0, 0)
+        assert (disk["hits"], disk["misses"]) == (2 * UNITS, 0)
+
+
 # --- how they begin and end ------------------------------------------------------------------------
 
 
