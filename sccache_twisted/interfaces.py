@@ -128,6 +128,9 @@ class IClientPeer(Interface):
     def worker_lost(server_id: ServerId) -> Deferred[None]:
         """The worker is gone: its attempts will not answer, its certificate is void."""
 
+    def lease_taken_back(attempt: Try) -> Deferred[None]:
+        """A slot that was leased ahead of its job went to another one, unless it was claimed first."""
+
 
 class ISchedulerForClients(Interface):
     """What a client asks of a scheduler."""
@@ -157,8 +160,8 @@ class IWorkerPeer(Interface):
     def assign(order: AssignOrder) -> Deferred[bool]:
         """Lease a slot: True if the toolchain is present; fails with WorkerFull or WorkerDraining."""
 
-    def cancel(attempt: Try) -> Deferred[None]:
-        """End the attempt's lease; kill what runs for it."""
+    def cancel(attempt: Try, *, unclaimed: bool = False) -> Deferred[None]:
+        """End the attempt's lease; kill what runs for it. ``unclaimed``: unless its client has come by now."""
 
     def drain() -> Deferred[None]:
         """Take no new jobs, finish the running ones, leave."""
@@ -253,8 +256,18 @@ class RemoteRun:
     figures: JobFigures
 
 
+class IReservation(Interface):
+    """A slot that was asked for before its job was ready for it; given to ``dispatch``, or released."""
+
+    def release(reason: str) -> None:
+        """Give it back, unless it was used, or is gone. Releasing twice is fine."""
+
+
 class IDispatcher(Interface):
     """Runs an action on whichever worker."""
+
+    def reserve(toolchain: Digest, arch: str, label: str) -> IReservation | None:
+        """Ask for a slot for a job that is being prepared; None where that is of no use now. Fails in no way."""
 
     def dispatch(
         action: Action,
@@ -263,9 +276,11 @@ class IDispatcher(Interface):
         blobs: IBlobSource,
         label: str,
         again: Callable[[], Deferred[object]] | None = None,
+        reservation: IReservation | None = None,
     ) -> Deferred[RemoteRun]:
         """Run it: allocate, upload, run, and try again on others as the failure table says.
 
+        ``reservation`` is the job's own, and its slot the first that is tried.
         ``archive`` gives the packaged toolchain's path when it is needed. ``again`` is asked, after the job has waited
         in the queue, whether somebody else has its result by now: with anything but None the job is given up, and the
         Deferred fails with Found (client room). Fails with FellBack (client room)

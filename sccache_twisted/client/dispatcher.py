@@ -10,13 +10,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sccache_twisted.client.ahead import Reservation, Reservations
 from sccache_twisted.client.expected import Expectations
 from sccache_twisted.client.job import Job
 from sccache_twisted.client.stats import Statistics
@@ -24,6 +25,7 @@ from sccache_twisted.config import ClientSettings, SchedulerSettings
 from sccache_twisted.interfaces import (
     IBlobSource,
     IDispatcher,
+    IReservation,
     ISchedulerForClients,
     ISchedulerLink,
     IWorkerConnection,
@@ -32,6 +34,9 @@ from sccache_twisted.interfaces import (
 from sccache_twisted.logs.events import EventLog
 from sccache_twisted.model import (
     Action,
+    AllocationRequest,
+    Digest,
+    ServerId,
     Try,
     mint_job_id,
 )
@@ -77,6 +82,9 @@ class Dispatcher:
             avoided=slow_down,
             refused=slow_down,
         )
+        self.asking = 0
+        """How many jobs that are ready wait for the scheduler's answer."""
+        self._ahead = Reservations(self, settings.ahead)
         self._entropy = entropy
         self._now_ms = now_ms
         self._turns = DeferredSemaphore(settings.max_jobs)
@@ -92,10 +100,15 @@ class Dispatcher:
         blobs: IBlobSource,
         label: str,
         again: Callable[[], Deferred[object]] | None = None,
+        reservation: IReservation | None = None,
     ) -> Deferred[RemoteRun]:
         """Run an action; fails with FellBack, Found, NoLocalFallback, InputChanged, or CancelledError."""
-        job_id = mint_job_id(self._now_ms(), self._entropy(10))
-        job = Job(self, Try(job_id, 1), action, arch, archive, blobs, label, again)
+        held = cast("Reservation | None", reservation)  # there are none but those of reserve()
+        if held is not None and not held.fits(action.toolchain, arch):
+            held.release("the compiler has changed")
+            held = None
+        attempt = self._mint() if held is None else held.request.attempt
+        job = Job(self, attempt, action, arch, archive, blobs, label, again, held)
         running = self._turns.run(job.run)
 
         def cancel(_: Deferred[RemoteRun]) -> None:
@@ -107,6 +120,8 @@ class Dispatcher:
 
         def ended(outcome: RemoteRun | Failure) -> None:
             self._jobs.discard(running)
+            if held is not None:
+                held.release("its job has ended before it had its turn")
             if answer.called:
                 return
             if isinstance(outcome, Failure):
@@ -116,6 +131,49 @@ class Dispatcher:
 
         running.addBoth(ended)
         return answer
+
+    def reserve(self, toolchain: Digest, arch: str, label: str) -> Reservation | None:
+        """See IDispatcher. Who has jobs that are ready and wait gains nothing by asking behind them."""
+        if self.asking or self._turns.tokens <= len(self._ahead):
+            return None
+        need = self.expectations.of(label)
+        return self._ahead.ask(self.request(self._mint(), toolchain, arch, label, need.memory_bytes))
+
+    def request(
+        self,
+        attempt: Try,
+        toolchain: Digest,
+        arch: str,
+        label: str,
+        expected_bytes: int,
+        *,
+        avoid: frozenset[ServerId] = frozenset(),
+        age: float = 0.0,
+    ) -> AllocationRequest:
+        """An ask for a slot, as this client puts it."""
+        return AllocationRequest(
+            client_id=self.link.client_id,
+            attempt=attempt,
+            toolchain=toolchain,
+            arch=arch,
+            avoid=avoid,
+            label=label[-1024:],
+            expected_seconds=self.expectations.of(label).seconds,
+            expected_bytes=expected_bytes,
+            age=age,
+            patience=self.patience,
+        )
+
+    def _mint(self) -> Try:
+        return Try(mint_job_id(self._now_ms(), self._entropy(10)), 1)
+
+    def lease_taken_back(self, attempt: Try) -> None:
+        """See IClientPeer."""
+        self._ahead.lease_taken_back(attempt)
+
+    def worker_lost(self, server_id: ServerId) -> None:
+        """See IClientPeer. Connections and what runs over them are others' business."""
+        self._ahead.worker_lost(server_id)
 
     def tell(self, what: str, message: Callable[[ISchedulerForClients], Deferred[None]]) -> Deferred[None]:
         """Tell the scheduler something that nobody waits for; a scheduler that can't be told will find out.
@@ -149,6 +207,7 @@ class Dispatcher:
         """Cancel every job; wait, not for long, until the scheduler has been told."""
         for job in list(self._jobs):
             job.cancel()
+        self._ahead.release_all()
         waiting: list[Deferred[None]] = []
         for farewell in self._farewells:
             told: Deferred[None] = Deferred()

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sccache_twisted.client.ahead import Reservation, first_of
 from sccache_twisted.client.doubt import Doubt
 from sccache_twisted.client.fallback import FellBack, Found
 from sccache_twisted.compilers.reasons import sentence
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 
 @implementer(IProgress)
 class Job:
-    """One job from its first allocation to its result. ``attempt`` is the first one."""
+    """One job from its first allocation to its result. ``attempt`` is the first one, also of its ``reservation``."""
 
     def __init__(
         self,
@@ -81,8 +82,13 @@ class Job:
         blobs: IBlobSource,
         label: str,
         again: Callable[[], Deferred[object]] | None = None,
+        reservation: Reservation | None = None,
     ) -> None:
         self._again_found = again
+        self._reservation = reservation
+        self._ahead: Try | None = None
+        self._asked_before = 0.0
+        self._early: Deferred[Allocation] | None = None
         self._dispatcher = dispatcher
         self._attempt = attempt
         self._action = action
@@ -132,10 +138,34 @@ class Job:
         self._was_running = False
         self._allocating = False
         self._asked = dispatcher.clock.seconds()
+        held = self._use_reservation()
+        if held is not None:
+            return succeed(held)
         asking: Deferred[Any] = dispatcher.link.scheduler()
         asking.addCallback(self._ask)
         asking.addCallback(self._allocated)
         return asking.addCallback(self._looked_up)
+
+    def _use_reservation(self) -> Allocation | None:
+        """The slot that was asked for ahead, if it is there; else this ask goes on where that one stands."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is None:
+            return None
+        used = reservation.use()
+        self._attempt, self._asked_before, self._early = used.attempt, used.age, used.answer
+        self._ahead = used.attempt if used.known else None
+        self._allocating = used.known
+        if used.allocation is None:
+            return None
+        self._server_id = used.allocation.server_id
+        if not used.allocation.toolchain_present:
+            # Its turn to send it may take a while to come, and the worker says nothing of us until then.
+            self._dispatcher.tell("that a job is ready", self._confirm)
+        return used.allocation
+
+    def _confirm(self, scheduler: ISchedulerForClients) -> Deferred[None]:
+        confirmed: Deferred[Any] = scheduler.allocate(self._request())
+        return confirmed.addCallback(lambda _: None)
 
     def _looked_up(self, allocation: Allocation) -> Deferred[Allocation]:
         """After a wait in the queue: whether somebody has stored the result meanwhile. The lease is given back then."""
@@ -155,23 +185,29 @@ class Job:
 
     def _ask(self, scheduler: ISchedulerForClients) -> Deferred[Allocation]:
         dispatcher = self._dispatcher
-        now = dispatcher.clock.seconds()
-        need = dispatcher.expectations.of(self._label)
         self._allocating = True
-        request = AllocationRequest(
-            client_id=dispatcher.link.client_id,
-            attempt=self._attempt,
-            toolchain=self._action.toolchain,
-            arch=self._arch,
+        asked: Deferred[Allocation] = scheduler.allocate(self._request())
+        asked.addTimeout(dispatcher.allocate_seconds, dispatcher.clock, _silent_scheduler)
+        early, self._early = self._early, None
+        answer = asked if early is None else first_of(early, asked)
+        dispatcher.asking += 1
+        return answer.addBoth(self._answered)
+
+    def _answered(self, outcome: Any) -> Any:
+        self._dispatcher.asking -= 1
+        return outcome
+
+    def _request(self) -> AllocationRequest:
+        now = self._dispatcher.clock.seconds()
+        return self._dispatcher.request(
+            self._attempt,
+            self._action.toolchain,
+            self._arch,
+            self._label,
+            self._memory_bytes * self._history.memory_factor,
             avoid=self._history.avoid,
-            label=self._label[-1024:],
-            expected_seconds=need.seconds,
-            expected_bytes=self._memory_bytes * self._history.memory_factor,
-            age=now - self._queued_since,
-            patience=dispatcher.patience,
+            age=now - self._queued_since + self._asked_before,
         )
-        answer: Deferred[Allocation] = scheduler.allocate(request)
-        return answer.addTimeout(dispatcher.allocate_seconds, dispatcher.clock, _silent_scheduler)
 
     def _allocated(self, allocation: Allocation) -> Allocation:
         now = self._dispatcher.clock.seconds()
@@ -261,6 +297,8 @@ class Job:
         if not isinstance(problem, SccacheTwistedError):
             self._dispatcher.log.log.failure("a defect in attempt {attempt}", failure, attempt=self._attempt)
             problem = InternalError(f"{type(problem).__name__}: {problem}")
+        if isinstance(problem, UnknownAttempt) and self._attempt == self._ahead:
+            return self._ask_as_any_other()
         self._history, step = self._history.after(problem, self._server_id, was_running=self._was_running)
         if not isinstance(problem, StillQueued):
             self._note_failure(problem)
@@ -273,6 +311,13 @@ class Job:
                 return self._stay(reason, problem)
             case GiveUp(given):
                 return _failed(Failure(given))
+
+    def _ask_as_any_other(self) -> Deferred[RemoteRun]:
+        """The slot that was held ahead went to somebody else, or ended, before this job came. Nothing has failed."""
+        self._emit(events.LEASE_TAKEN_BACK, reason="this job came for it too late")
+        self._cancel_attempt()
+        self._attempt, self._ahead = Try(self._attempt.job_id, self._attempt.attempt + 1), None
+        return self.run()
 
     def _note_failure(self, problem: SccacheTwistedError) -> None:
         self._emit(events.JOB_FAILED, code=problem.code, sentence=problem.sentence)
@@ -292,7 +337,7 @@ class Job:
             if self._allocating and gave_up_on is None and problem.kind is FailureKind.TRANSPORT:
                 self._cancel_attempt()
             self._attempt = Try(self._attempt.job_id, self._attempt.attempt + 1)
-            self._queued_since = now
+            self._queued_since, self._asked_before = now, 0.0
             dispatcher.statistics.dist_retries += 1
             self._emit(events.JOB_RETRIED, code=problem.code, wait=wait)
         if step.keeps_place:

@@ -19,6 +19,7 @@ from sccache_twisted.client.cache.flights import Outcome
 from sccache_twisted.client.cache.observer import FAILED
 from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, LocalWatch, RunHere, apparent_cwd
 from sccache_twisted.client.detect import CompilerFinder
+from sccache_twisted.client.early import EarlyAsk, label_of
 from sccache_twisted.client.fallback import FellBack, Found, InputChanged
 from sccache_twisted.client.inputs import (
     InputBlobs,
@@ -184,13 +185,20 @@ class Pipeline:
 
     async def _make(self, case: Case) -> Decision:
         """The result of a compilation that is not known by its command and source alone."""
+        early = EarlyAsk(case, self._dispatcher, self._preparer, self._in_thread)
+        try:
+            return await self._prepare(case, early)
+        finally:
+            early.end()
+
+    async def _prepare(self, case: Case, early: EarlyAsk) -> Decision:
         call, compilation = case.call, case.compilation
-        decision = await self._predicted(case)
+        decision = await self._predicted(case, early)
         if decision is not None:
             return decision
         earlier: dict[bytes, Signature] | None = None
         for _ in range(2):
-            listed = await self._lister.list(compilation, case.cwd, call.env)
+            listed = await self._lister.list(compilation, case.cwd, call.env, early.begin)
             if isinstance(listed, RunsLocally):
                 self._not_stored(case, "preprocessor_error", counted=False)
                 if case.local is not None:
@@ -198,7 +206,7 @@ class Pipeline:
                 self._staying.count(compilation, listed)
                 return ExecHere(compilation.compiler.executable, call.argv, "preprocessor_error")
             try:
-                return await self._with_inputs(case, listed, earlier)
+                return await self._with_inputs(case, listed, earlier, early)
             except InputsChanged as changed:
                 earlier = changed.signatures
             except InputChanged:
@@ -208,15 +216,17 @@ class Pipeline:
         self._not_stored(case, "modified_input")
         return self._staying.here(call, compilation, case.local or RunsLocally("modified_input"))
 
-    async def _predicted(self, case: Case) -> Decision | None:
+    async def _predicted(self, case: Case, early: EarlyAsk) -> Decision | None:
         """The result of what needs no preprocessor; None where it does after all."""
         if self._cache is None or case.lookup is None or self._dispatcher is None:
             return None
+        if self._preparer.may_predict(case):
+            early.begin()
         prepared = await self._in_thread(self._preparer.predicted, case)
         if prepared is None:
             return None
         try:
-            decision = await self._distribute(self._dispatcher, case, prepared)
+            decision = await self._distribute(self._dispatcher, case, prepared, early)
         except InputChanged:
             return None
         if decision is None:
@@ -225,7 +235,9 @@ class Pipeline:
             self._cache.missed(case.lookup)
         return decision
 
-    async def _with_inputs(self, case: Case, listed: Listed, earlier: dict[bytes, Signature] | None) -> Decision:
+    async def _with_inputs(
+        self, case: Case, listed: Listed, earlier: dict[bytes, Signature] | None, early: EarlyAsk
+    ) -> Decision:
         call, compilation = case.call, case.compilation
         prepared = await self._in_thread(self._preparer.listed, case, listed, earlier)
         if isinstance(prepared, RunsLocally):
@@ -240,7 +252,7 @@ class Pipeline:
         if case.local is not None or self._dispatcher is None:
             local = case.local or RunsLocally("not_configured")
             return self._staying.here(call, compilation, local, watch=self._watch(case, prepared))
-        decision = await self._distribute(self._dispatcher, case, prepared)
+        decision = await self._distribute(self._dispatcher, case, prepared, early)
         assert decision is not None, "only what was predicted can have been mistaken"  # noqa: S101 - see _judge
         return decision
 
@@ -250,7 +262,9 @@ class Pipeline:
             return None
         return self._cache.watch(case.lookup, prepared.recipe)
 
-    async def _distribute(self, dispatcher: IDispatcher, case: Case, prepared: Prepared) -> Decision | None:
+    async def _distribute(
+        self, dispatcher: IDispatcher, case: Case, prepared: Prepared, early: EarlyAsk
+    ) -> Decision | None:
         """Have a worker do it; None where what was predicted was not enough."""
         call, compilation, cwd = case.call, case.compilation, case.cwd
         gathered, toolchain = prepared.gathered, prepared.toolchain
@@ -258,16 +272,19 @@ class Pipeline:
         if isinstance(command, RunsLocally):
             return self._staying.here(call, compilation, command, watch=self._watch(case, prepared))
         action = make_action(call, compilation, command, gathered, toolchain.digest, cwd)
-        source = compilation.source
-        path = source if source.startswith(b"/") else cwd.rstrip(b"/") + b"/" + source
-        label = path.decode("utf-8", "backslashreplace")
         began = self._reactor.seconds()
         again = None
         if self._cache is not None and case.lookup is not None and isinstance(prepared.recipe, Recipe):
             again = self._cache.again(case.lookup, prepared.recipe)
         try:
             remote = await dispatcher.dispatch(
-                action, toolchain.arch, lambda: os.fsdecode(toolchain.path), InputBlobs(action.inputs), label, again
+                action,
+                toolchain.arch,
+                lambda: os.fsdecode(toolchain.path),
+                InputBlobs(action.inputs),
+                label_of(case),
+                again,
+                early.take(),
             )
         except Found as found:
             if not isinstance(found.answer, Answered):

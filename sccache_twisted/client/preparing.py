@@ -27,7 +27,7 @@ from sccache_twisted.client.surroundings import time_is_fixed
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.compilers.environment import zone_files
 from sccache_twisted.hashing.keys import manifest_key
-from sccache_twisted.model import Compilation, OutputFile, RunsLocally
+from sccache_twisted.model import Compilation, Digest, OutputFile, RunsLocally
 from sccache_twisted.toolchains import PackagedToolchain
 
 
@@ -99,6 +99,17 @@ class Preparer:
             by_text = isinstance(made, Recipe) and made.own.text is not None
             self._predictions.learn(case.command, question, gathered, self._memo if by_text else None)
         return Prepared(gathered, toolchain, made)
+
+    def toolchain(self, case: Case) -> Digest | None:
+        """The toolchain's digest, as it will be in what is prepared; None where there is none."""
+        packaged = self._toolchains.packaged(case.compilation.compiler, case.call.env)
+        return None if isinstance(packaged, RunsLocally) else packaged.digest
+
+    def may_predict(self, case: Case) -> bool:
+        """Whether :meth:`predicted` knows the command at all. Costs no look at any file."""
+        if self._predictions is None or case.lookup is None or case.local is not None or case.call.recache:
+            return False
+        return self._predictions.knows(case.command)
 
     def predicted(self, case: Case) -> Prepared | None:
         """From what the command read the last time; None where that is not known, or not sure."""

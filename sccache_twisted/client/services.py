@@ -29,7 +29,7 @@ from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.config import ClientSettings
 from sccache_twisted.errors import SccacheTwistedError, UserError
 from sccache_twisted.interfaces import IClientPeer, IWorkerConnection
-from sccache_twisted.model import ClientId, ServerId
+from sccache_twisted.model import ClientId, ServerId, Try
 from sccache_twisted.net.processes import ProcessRunner
 from sccache_twisted.security.files import read_secret
 from sccache_twisted.storage.notebook import Notebook
@@ -47,14 +47,23 @@ _MOST_PROCESSES = 4
 
 @implementer(IClientPeer)
 class _Peer:
-    """What the scheduler tells a client."""
+    """What the scheduler tells a client. ``dispatcher`` is set before anything is told."""
 
     def __init__(self, workers: IWorkerConnection) -> None:
         self._workers = workers
+        self.dispatcher: Dispatcher | None = None
 
     def worker_lost(self, server_id: ServerId) -> Deferred[None]:
         """The worker is gone: whatever runs there is given up, and tried elsewhere."""
         self._workers.worker_lost(server_id)
+        if self.dispatcher is not None:
+            self.dispatcher.worker_lost(server_id)
+        return succeed(None)
+
+    def lease_taken_back(self, attempt: Try) -> Deferred[None]:
+        """A slot that was held ahead serves another job now."""
+        if self.dispatcher is not None:
+            self.dispatcher.lease_taken_back(attempt)
         return succeed(None)
 
 
@@ -124,6 +133,7 @@ class ClientService(service.MultiService):
             silence_seconds=settings.silence_seconds,
             compression_level=settings.compression_level,
         )
+        peer = _Peer(workers)
         client_id = ClientId(f"client-{os.urandom(8).hex()}")
         self.links = SchedulerLinks(
             reactor,
@@ -132,14 +142,14 @@ class ClientService(service.MultiService):
             settings.ca_file,
             client_token(settings),
             client_id,
-            _Peer(workers),
+            peer,
             settings.links,
             settings.scheduler_grace_seconds,
             random.random,
         )
         service.Service.setServiceParent(self.links, self)
         self._workers = workers
-        self._dispatcher = Dispatcher(reactor, self.links, workers, settings, self.statistics)
+        peer.dispatcher = self._dispatcher = Dispatcher(reactor, self.links, workers, settings, self.statistics)
 
     def zero_statistics(self) -> None:
         """Begin to count anew."""

@@ -127,6 +127,15 @@ class ClientSettings:
         "Most jobs this daemon has on workers or in the queue at once.",
         minimum=1,
     )
+    ahead: int = key(
+        "dist",
+        "ahead",
+        Unit.INTEGER,
+        4,
+        "Most slots that this daemon asks for or holds while their jobs are still being prepared; 0: none. Whoever is "
+        "ready goes first, and is given such a slot at once.",
+        minimum=0,
+    )
     retry_limit: int = key(
         "dist", "retry_limit", Unit.INTEGER, 5, "Counted failures of one job before it compiles here.", minimum=1
     )

@@ -63,6 +63,15 @@ WORKER_ACCEPTED = _event(
 )
 LEASE_GRANTED = _event("lease_granted", _debug, "slot leased for {claim_seconds} s", "claim_seconds", ids=PLACED)
 LEASE_CLAIMED = _event("lease_claimed", _debug, "the client has come for its slot", ids=PLACED)
+LEASE_AHEAD = _event(
+    "lease_ahead", _debug, "a slot is asked for while {label} is still being prepared", "label", ids=JOB
+)
+LEASE_TAKEN_BACK = _event(
+    "lease_taken_back", _debug, "the slot that was held ahead is taken back: {reason}", "reason", ids=JOB
+)
+LEASE_GIVEN_BACK = _event(
+    "lease_given_back", _debug, "the slot that was asked for ahead is not needed: {reason}", "reason", ids=JOB
+)
 LEASE_EXPIRED = _event(
     "lease_expired", _warn, "nobody claimed the slot within {claim_seconds} s", "claim_seconds", ids=PLACED
 )

@@ -56,12 +56,16 @@ class Beat:
 
 @frozen
 class ClusterFigures:
-    """A cluster in numbers, for people and for ``jobs``. ``slots`` are those of workers that take new jobs."""
+    """A cluster in numbers, for people and for ``jobs``. ``slots`` are those of workers that take new jobs.
+
+    ``ahead``: how many of ``running`` hold their slot while they are still being prepared.
+    """
 
     workers: int
     slots: int
     running: int
     queued: int
+    ahead: int = 0
 
     @property
     def demand(self) -> int:
@@ -74,7 +78,8 @@ class AllocationRequest:
     """Where should this attempt run?
 
     ``age`` is how long the client has been asking, ``patience`` how long it waits for this answer, both in seconds: a
-    scheduler that means to keep requests for longer answers StillQueued in time all the same.
+    scheduler that means to keep requests for longer answers StillQueued in time all the same. ``ahead``: the job is
+    still being prepared, so whoever is ready goes first; asked again without it, it is ready too.
     """
 
     client_id: ClientId
@@ -87,6 +92,7 @@ class AllocationRequest:
     expected_bytes: int = 0
     age: float = 0.0
     patience: float = inf
+    ahead: bool = False
 
     @property
     def key(self) -> tuple[ClientId, JobId, int]:

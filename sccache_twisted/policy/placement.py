@@ -143,6 +143,15 @@ class Pool:
             return False
         return server_id not in wish.avoid or not self.has_other(wish.avoid)
 
+    def would_admit(self, server_id: ServerId, wish: Wish, freed_bytes: int) -> bool:
+        """Whether this worker might be asked for this job if one of its jobs, of so many bytes, were gone."""
+        seat = self.seats.get(server_id)
+        if seat is None or not seat.ready or seat.grade is Grade.SILENT:
+            return False
+        if seat.booked_bytes - freed_bytes + self.need(wish) > seat.memory_bytes:
+            return False
+        return server_id not in wish.avoid or not self.has_other(wish.avoid)
+
     def roomiest(self, wish: Wish) -> ServerId | None:
         """Who is to be kept free for a job that fits nowhere yet: whoever has most memory to spare, then most slots."""
         need = self.need(wish)

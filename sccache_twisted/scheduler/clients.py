@@ -15,7 +15,7 @@ from sccache_twisted.interfaces import AttemptReport, Outcome
 from sccache_twisted.model import AllocationRequest, ClientId, ServerId, Try
 from sccache_twisted.scheduler.alarms import JobDue
 from sccache_twisted.scheduler.effects import Answer, AskId, CancelAt, Effect, Fail, JobKey, LinkId
-from sccache_twisted.scheduler.jobs import NOBODY, Ask, Asking, Ending, Job, Leased, Queued, Running
+from sccache_twisted.scheduler.jobs import NOBODY, Ask, Asking, Ending, Job, Leased, Queued, Running, TakenBack
 from sccache_twisted.scheduler.placing import Desk
 from sccache_twisted.scheduler.registry import Worker
 
@@ -27,7 +27,7 @@ class ClientFacts:
         self._desk = desk
 
     def allocation_asked(self, now: float, ask: AskId, link: LinkId, request: AllocationRequest) -> list[Effect]:
-        """A client wants a slot for an attempt; it may have asked for the same one before."""
+        """A client wants a slot for an attempt; it may have asked for the same one before, perhaps ahead."""
         out: list[Effect] = []
         job = self._desk.table.get(request.key)
         if job is None:
@@ -47,11 +47,17 @@ class ClientFacts:
         elif isinstance(job.state, Leased | Running) and job.state.allocation is not None:
             self._desk.table.move(job, evolve(job.state, links=job.state.links | {link}))
             out.append(Answer(ask, job.state.allocation))
+            self._heed(now, job, request, out)
         elif isinstance(job.state, Queued | Asking):
             job.asks.append(self._ask(now, ask, link, job))
+            self._heed(now, job, request, out)
         else:
             out.append(Fail(ask, UnknownAttempt("This attempt has ended.")))
         return out
+
+    def _heed(self, now: float, job: Job, request: AllocationRequest, out: list[Effect]) -> None:
+        if not request.ahead:
+            self._desk.turn_ready(now, job, out)
 
     def _ask(self, now: float, ask: AskId, link: LinkId, job: Job) -> Ask:
         due = now + min(self._desk.limits.allocate_seconds, job.request.patience)
@@ -67,7 +73,7 @@ class ClientFacts:
         out: list[Effect] = [Fail(ask.ask, JobCancelled()) for ask in asks]
         if isinstance(job.state, Queued):
             self._desk.withdraw(now, job, out)
-        elif isinstance(job.state, Leased | Running):
+        elif isinstance(job.state, Leased | Running | TakenBack):
             out.append(CancelAt(job.state.server_id, attempt))
             self._wind_up(now, job, job.state.server_id)
         return out
@@ -79,7 +85,8 @@ class ClientFacts:
         if worker is not None:
             self._judge(now, worker, report, out)
         job = self._job_of(client_id, report.attempt)
-        if job is not None and isinstance(job.state, Leased | Running) and job.state.server_id == report.server_id:
+        claimable = isinstance(job.state, Leased | Running | TakenBack) if job is not None else False
+        if job is not None and claimable and job.at == report.server_id:
             if report.outcome is not Outcome.DONE:
                 out.append(CancelAt(report.server_id, report.attempt))
             self._wind_up(now, job, report.server_id)
@@ -110,7 +117,7 @@ class ClientFacts:
                 until = job.state.until if links else min(job.state.until, soon)
                 self._desk.table.move(job, evolve(job.state, links=links, until=until))
                 self._desk.alarms.set(until, JobDue(job.key))
-            elif isinstance(job.state, Running) and link in job.state.links:
+            elif isinstance(job.state, Running | TakenBack) and link in job.state.links:
                 self._desk.table.move(job, evolve(job.state, links=job.state.links - {link}))
         for job in [job for job in self._desk.table if any(ask.link == link for ask in job.asks)]:
             job.asks = [ask for ask in job.asks if ask.link != link]

@@ -12,7 +12,7 @@ from sccache_twisted.scheduler import views
 from sccache_twisted.scheduler.alarms import Forgiven, Impatient, JobDue
 from sccache_twisted.scheduler.clients import ClientFacts
 from sccache_twisted.scheduler.effects import CancelAt, Effect, JobKey, Note
-from sccache_twisted.scheduler.jobs import Ending, Leased, Queued
+from sccache_twisted.scheduler.jobs import Ending, Leased, Queued, TakenBack
 from sccache_twisted.scheduler.placing import CoreLimits, Desk
 from sccache_twisted.scheduler.views import QueuedView, WorkerView
 from sccache_twisted.scheduler.workers import WorkerFacts
@@ -71,7 +71,9 @@ class SchedulerCore:
             return
         if isinstance(job.state, Queued):
             self._desk.judge_waiting(now, job, out)
-        elif isinstance(job.state, Leased | Ending) and job.state.until <= now:
+        elif isinstance(job.state, Leased) and job.state.until <= now and job.ahead and job.state.links:
+            self._desk.take_back(now, job, "its job takes long to be prepared", out)
+        elif isinstance(job.state, Leased | TakenBack | Ending) and job.state.until <= now:
             if isinstance(job.state, Leased) and not job.state.links:
                 fields: dict[str, object] = {"reason": "its client is gone"}
                 out.append(Note(events.JOB_CANCELLED, job.attempt, job.state.server_id, fields))

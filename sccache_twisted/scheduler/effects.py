@@ -50,9 +50,18 @@ class Fail:
 
 @frozen
 class CancelAt:
-    """Tell a worker that an attempt's lease is not wanted any more."""
+    """Tell a worker that an attempt's lease is not wanted any more; ``unclaimed``: unless its client has come."""
 
     server_id: ServerId
+    attempt: Try
+    unclaimed: bool = False
+
+
+@frozen
+class TellTakenBack:
+    """Tell a client, over those of its links, that the slot it held ahead of an attempt is taken back."""
+
+    links: frozenset[LinkId]
     attempt: Try
 
 
@@ -80,4 +89,4 @@ class Note:
     fields: dict[str, Any] = field(factory=dict)
 
 
-Effect = AskWorker | Answer | Fail | CancelAt | TellWorkerLost | DrainWorker | Note
+Effect = AskWorker | Answer | Fail | CancelAt | TellTakenBack | TellWorkerLost | DrainWorker | Note

@@ -55,6 +55,19 @@ class Running:
 
 
 @frozen
+class TakenBack:
+    """Its slot was held ahead and somebody else waits for it: its worker is asked to free it, unless it was claimed.
+
+    The books free it at ``until``. ``links`` and ``allocation`` as in :class:`Leased`: it may turn out to be running.
+    """
+
+    server_id: ServerId
+    allocation: Allocation
+    until: float
+    links: frozenset[LinkId] = frozenset()
+
+
+@frozen
 class Ending:
     """Its client is done with it, its worker has not yet freed the slot. The books free it at ``until``."""
 
@@ -62,8 +75,8 @@ class Ending:
     until: float
 
 
-JobState = Queued | Asking | Leased | Running | Ending
-Placed = Asking | Leased | Running | Ending
+JobState = Queued | Asking | Leased | Running | TakenBack | Ending
+Placed = Asking | Leased | Running | TakenBack | Ending
 
 
 @frozen
@@ -77,7 +90,10 @@ class Ask:
 
 @define(eq=False)
 class Job:
-    """One attempt. ``since``: when its client began to ask; ``serial`` sorts those of one moment."""
+    """One attempt. ``since``: when its client began to ask; ``serial`` sorts those of one moment.
+
+    ``ahead``: it is still being prepared, as far as is known here. Only the table changes that.
+    """
 
     key: JobKey
     request: AllocationRequest
@@ -87,6 +103,7 @@ class Job:
     state: JobState | None = None
     asks: list[Ask] = field(factory=list)
     reserved: ServerId | None = None
+    ahead: bool = False
 
     @property
     def attempt(self) -> Try:

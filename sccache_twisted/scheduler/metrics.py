@@ -74,6 +74,9 @@ class SchedulerMetrics:
         )
         self._heartbeats = self._counter("heartbeats_total", "Heartbeats of workers.")
         self._leases_expired = self._counter("leases_expired_total", "Slots that were leased and never claimed.")
+        self._leases_taken_back = self._counter(
+            "leases_taken_back_total", "Slots that were held ahead of a job and then served another one."
+        )
         self._joined = self._counter("workers_registered_total", "Workers that joined or came back over a new link.")
         self._lost = self._counter("workers_lost_total", "Workers that fell silent or did not come back.")
         self._queue_seconds = self._histogram(
@@ -92,6 +95,7 @@ class SchedulerMetrics:
         self._peak_memory = self._histogram("job_peak_memory_bytes", "The most memory that a job used.", _MEMORY)
         self._by_event = {
             events.LEASE_EXPIRED.name: self._leases_expired,
+            events.LEASE_TAKEN_BACK.name: self._leases_taken_back,
             events.WORKER_REGISTERED.name: self._joined,
             events.WORKER_LOST.name: self._lost,
         }

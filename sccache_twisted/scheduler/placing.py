@@ -15,8 +15,8 @@ from sccache_twisted.model import AllocationRequest
 from sccache_twisted.policy.placement import Seat, Wish
 from sccache_twisted.policy.standing import Grade, Standing
 from sccache_twisted.scheduler.alarms import Alarms, Forgiven, Impatient, JobDue
-from sccache_twisted.scheduler.effects import AskWorker, Effect, Fail, JobKey, Note
-from sccache_twisted.scheduler.jobs import Asking, Job, Queued
+from sccache_twisted.scheduler.effects import AskWorker, CancelAt, Effect, Fail, JobKey, Note, TellTakenBack
+from sccache_twisted.scheduler.jobs import Asking, Job, Leased, Queued, TakenBack
 from sccache_twisted.scheduler.registry import Registry, Worker
 from sccache_twisted.scheduler.table import Table
 
@@ -59,7 +59,8 @@ class Desk:
         """Open a job; it has no state yet."""
         expected = -(-request.expected_bytes // _GRAIN) * _GRAIN
         wish = Wish(request.toolchain, expected, request.avoid)
-        job = Job(request.key, request, wish, now - min(request.age, OLDEST_SECONDS), next(self._serials))
+        since = now - min(request.age, OLDEST_SECONDS)
+        job = Job(request.key, request, wish, since, next(self._serials), ahead=request.ahead)
         self.table.add(job)
         return job
 
@@ -74,7 +75,64 @@ class Desk:
         self.table.enqueue(job)
         fields = {"label": job.request.label, "ahead": self.table.queued - 1}
         out.append(Note(events.JOB_QUEUED, job.attempt, fields=fields))
-        self.alarms.set(max(now, job.since + self.limits.patience_seconds), Impatient(job.key))
+        if not job.ahead:
+            self.alarms.set(max(now, job.since + self.limits.patience_seconds), Impatient(job.key))
+        self.judge_waiting(now, job, out)
+        self.reclaim(now, job.request.arch, out)
+
+    def turn_ready(self, now: float, job: Job, out: list[Effect]) -> None:
+        """A job that asked ahead is ready. Its place in the queue is that of its age, now among all who are ready."""
+        if not job.ahead:
+            return
+        self.table.turn_ready(job)
+        if isinstance(job.state, Queued):
+            self.alarms.set(max(now, job.since + self.limits.patience_seconds), Impatient(job.key))
+        self.reclaim(now, job.request.arch, out)
+
+    def reclaim(self, now: float, arch: str, out: list[Effect]) -> None:
+        """Take slots back that are held ahead, one for each who is ready and waits, if that one could have it."""
+        if not self.table.unserved(arch):
+            return
+        for holder in self.table.held(arch):
+            if self._serves(holder):
+                self.take_back(now, holder, "somebody who is ready waits for it", out)
+                if not self.table.unserved(arch):
+                    return
+
+    def is_wanted(self, job: Job) -> bool:
+        """Whether a slot that was just leased to a job that asked ahead is to serve somebody who is ready instead."""
+        return job.ahead and self.table.wanting(job.request.arch) and self._serves(job)
+
+    def _serves(self, holder: Job) -> bool:
+        """Whether somebody who is ready and waits could have the slot that ``holder`` has."""
+        arch, server_id = holder.request.arch, holder.at
+        worker = self.registry.get(server_id) if server_id is not None else None
+        if worker is None:
+            return False
+        pool = self.registry.pool(arch)
+        _, freed = worker.booked[holder.attempt]
+        name = worker.server_id
+        return self.table.next_ready(arch, lambda job: pool.would_admit(name, job.wish, freed)) is not None
+
+    def take_back(self, now: float, job: Job, reason: str, out: list[Effect]) -> None:
+        """Have a worker free a slot that is held ahead, unless it was claimed; and tell the client."""
+        state = job.state
+        assert isinstance(state, Leased), "only who holds a lease can lose it"  # noqa: S101 - our own order
+        until = now + self.limits.farewell_seconds
+        self.table.move(job, TakenBack(state.server_id, state.allocation, until, state.links))
+        self.alarms.set(until, JobDue(job.key))
+        out.append(Note(events.LEASE_TAKEN_BACK, job.attempt, state.server_id, {"reason": reason}))
+        out.append(CancelAt(state.server_id, job.attempt, unclaimed=True))
+        out.append(TellTakenBack(state.links, job.attempt))
+
+    def put_back(self, now: float, job: Job, worker: Worker, out: list[Effect]) -> None:
+        """A slot was leased ahead, and by now somebody waits who is ready: its client, not told yet, waits on."""
+        fields = {"reason": "somebody who is ready waits for it"}
+        out.append(Note(events.LEASE_TAKEN_BACK, job.attempt, worker.server_id, fields))
+        out.append(CancelAt(worker.server_id, job.attempt))
+        self.table.enqueue(job)
+        self.registry.unbook(worker, job.attempt, now)
+        self.serve(now, worker, out)
         self.judge_waiting(now, job, out)
 
     def judge_waiting(self, now: float, job: Job, out: list[Effect]) -> None:
@@ -110,7 +168,11 @@ class Desk:
         self._unreserve(now, job, out)
 
     def serve(self, now: float, worker: Worker, out: list[Effect]) -> None:
-        """Give a worker's free slots to those who wait."""
+        """Give a worker's free slots to those who wait, and take back for them what is held ahead."""
+        self._serve(now, worker, out)
+        self.reclaim(now, worker.card.arch, out)
+
+    def _serve(self, now: float, worker: Worker, out: list[Effect]) -> None:
         arch = worker.card.arch
         pool = self.registry.pool(arch)
         while True:
@@ -150,6 +212,7 @@ class Desk:
                 worker = self.registry.get(server_id)
                 if worker is not None:
                     self.serve(now, worker, out)
+        self.reclaim(now, arch, out)
 
     def free(self, now: float, job: Job, out: list[Effect]) -> None:
         """A job has ended at its worker: its slot goes to the next."""
@@ -195,6 +258,10 @@ class Desk:
         worker.reserved_for, job.reserved = job.key, worker.server_id
         self.registry.refresh(worker, now)
         self.serve(now, worker, out)
+        for key, _ in tuple(worker.booked.values()) if self._reserved.get(arch) == job.key else ():
+            holder = self.table.get(key)
+            if holder is not None and holder.ahead and isinstance(holder.state, Leased):
+                self.take_back(now, holder, "a job that needs much memory waits for its worker", out)
 
     def release_reservation(self, now: float, worker: Worker) -> None:
         """A worker leaves: the job that it was kept free for must look elsewhere."""

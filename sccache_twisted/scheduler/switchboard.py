@@ -31,6 +31,7 @@ from sccache_twisted.scheduler.effects import (
     Fail,
     LinkId,
     Note,
+    TellTakenBack,
     TellWorkerLost,
 )
 from sccache_twisted.scheduler.metrics import SchedulerMetrics
@@ -148,7 +149,10 @@ class Switchboard:
             case CancelAt():
                 worker = self._workers.get(effect.server_id)
                 if worker is not None:
-                    worker.cancel(effect.attempt).addErrback(self._not_told, effect)
+                    worker.cancel(effect.attempt, unclaimed=effect.unclaimed).addErrback(self._not_told, effect)
+            case TellTakenBack():
+                for link in effect.links & self._clients.keys():
+                    self._clients[link].lease_taken_back(effect.attempt).addErrback(self._not_told, effect)
             case DrainWorker():
                 worker = self._workers.get(effect.server_id)
                 if worker is not None:

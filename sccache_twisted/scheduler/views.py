@@ -51,10 +51,14 @@ class QueuedView:
 
 
 def figures(registry: Registry, table: Table) -> ClusterFigures:
-    """The cluster in numbers. Draining workers are not counted; a job that a worker is asked for counts as running."""
+    """The cluster in numbers. Draining workers are not counted; a job that a worker is asked for counts as running.
+
+    So does one whose slot is held ahead, and what asks ahead and waits counts as queued: all of them are jobs that want
+    a slot within moments, which is what an autoscaler is to know.
+    """
     taking = [worker for worker in registry if not worker.draining]
     slots = sum(worker.card.slots for worker in taking)
-    return ClusterFigures(len(taking), slots, len(table) - table.queued, table.queued)
+    return ClusterFigures(len(taking), slots, len(table) - table.queued, table.queued, table.ahead)
 
 
 def worker_view(worker: Worker, now: float) -> WorkerView:

@@ -20,7 +20,7 @@ from sccache_twisted.scheduler.effects import (
     Note,
     TellWorkerLost,
 )
-from sccache_twisted.scheduler.jobs import NOBODY, Asking, Job, Leased, Running
+from sccache_twisted.scheduler.jobs import NOBODY, Asking, Job, Leased, Running, TakenBack
 from sccache_twisted.scheduler.placing import Desk
 from sccache_twisted.scheduler.registry import Worker
 
@@ -130,13 +130,25 @@ class WorkerFacts:
         elif phase is JobPhase.LEASED:
             if isinstance(job.state, Running) and job.state.allocation is not None:
                 self._unclaimed(now, job, job.state.allocation, job.state.links)
-        elif isinstance(job.state, Leased):
+            elif isinstance(job.state, TakenBack):
+                # It came back over a new link; what it was told over the old one may be lost.
+                out.append(CancelAt(worker.server_id, attempt, unclaimed=True))
+        elif isinstance(job.state, Leased | TakenBack):
+            # Whoever has come is ready, and keeps the slot even if it was to be taken back.
+            self._desk.table.turn_ready(job)
             self._desk.table.move(job, Running(job.state.server_id, job.state.allocation, job.state.links))
+            self._desk.reclaim(now, worker.card.arch, out)
 
     def _unclaimed(self, now: float, job: Job, allocation: Allocation, links: frozenset[LinkId]) -> None:
         """A lease waits for its client again: for long, unless that client is known to be gone."""
         limits = self._desk.limits
-        until = now + (limits.claim_seconds + limits.claim_slack_seconds if links else limits.farewell_seconds)
+        if not links:
+            until = now + limits.farewell_seconds
+        elif job.ahead:
+            # Taken back before the worker gives it up: nobody has failed to come, its job only is not ready yet.
+            until = now + max(limits.claim_seconds - limits.claim_slack_seconds, limits.claim_seconds / 2)
+        else:
+            until = now + limits.claim_seconds + limits.claim_slack_seconds
         self._desk.table.move(job, Leased(allocation.server_id, allocation, until, links))
         self._desk.alarms.set(until, JobDue(job.key))
 
@@ -254,6 +266,9 @@ class WorkerFacts:
         if not job.asks:
             out.append(CancelAt(server_id, attempt))
             self._desk.free(now, job, out)
+            return out
+        if self._desk.is_wanted(job):
+            self._desk.put_back(now, job, worker, out)
             return out
         card = worker.card
         allocation = Allocation(attempt, server_id, card.address, card.certificate, token, present)

@@ -40,6 +40,7 @@ class _Everything(Collector):
         yield _gauge("uptime_seconds", "Seconds since the scheduler started.", scheduler.uptime)
         yield _gauge("slots", "Slots of workers that take new jobs.", figures.slots)
         yield _gauge("running", "Jobs that have a slot, or are being offered to a worker.", figures.running)
+        yield _gauge("ahead", "Jobs among those that hold a slot before they need it.", figures.ahead)
         yield _gauge("queued", "Jobs that wait for a slot.", figures.queued)
         yield _gauge("demand", "Slots that would be in use if there were enough: running and queued.", figures.demand)
         states = Counter(view.state for view in scheduler.worker_views())

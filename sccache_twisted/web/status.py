@@ -1,7 +1,7 @@
 """What ``/status`` says, as plain values ready for JSON.
 
-``{"scheduler": {version, uptime, workers, slots, running, queued, demand}, "workers": [...], "queue": [...]}``: every
-worker, and a page of those who wait. Times in seconds, memory in bytes.
+``{"scheduler": {version, uptime, workers, slots, running, ahead, queued, demand}, "workers": [...], "queue": [...]}``:
+every worker, and a page of those who wait. Times in seconds, memory in bytes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def status(scheduler: Shown, offset: int, limit: int) -> dict[str, Any]:
             "workers": figures.workers,
             "slots": figures.slots,
             "running": figures.running,
+            "ahead": figures.ahead,
             "queued": figures.queued,
             "demand": figures.demand,
         },

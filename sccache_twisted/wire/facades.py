@@ -101,6 +101,7 @@ class SchedulerForClients:
             bytes=request.expected_bytes,
             age=request.age,
             patience=request.patience,
+            ahead=request.ahead or None,
         )
         return answer.addCallback(read)
 
@@ -216,6 +217,10 @@ class ClientPeer:
         """See IClientPeer."""
         return _tell(self.call, messages.WorkerLost, server=server_id)
 
+    def lease_taken_back(self, attempt: Try) -> Deferred[None]:
+        """See IClientPeer."""
+        return _tell(self.call, messages.LeaseTakenBack, **attempt_arguments(attempt))
+
 
 @implementer(IWorkerPeer)
 @frozen
@@ -240,9 +245,10 @@ class WorkerPeer:
         )
         return answer.addCallback(read)
 
-    def cancel(self, attempt: Try) -> Deferred[None]:
+    def cancel(self, attempt: Try, *, unclaimed: bool = False) -> Deferred[None]:
         """See IWorkerPeer."""
-        return calling(self.call, messages.CancelJob, **attempt_arguments(attempt)).addCallback(_nothing)
+        arguments = {**attempt_arguments(attempt), "unclaimed": unclaimed or None}
+        return calling(self.call, messages.CancelJob, **arguments).addCallback(_nothing)
 
     def drain(self) -> Deferred[None]:
         """See IWorkerPeer."""

@@ -70,6 +70,12 @@ class ClientLocator(Pinged):
         """Decode WorkerLost."""
         return self._peer.worker_lost(read_server(server))
 
+    @messages.LeaseTakenBack.responder
+    @hearing
+    def lease_taken_back(self, job: str, attempt: int) -> Deferred[None]:
+        """Decode LeaseTakenBack."""
+        return self._peer.lease_taken_back(read_attempt(job, attempt))
+
 
 class WorkerLocator(Pinged):
     """What a worker hears from a scheduler."""
@@ -87,9 +93,9 @@ class WorkerLocator(Pinged):
 
     @messages.CancelJob.responder
     @answering
-    def cancel(self, job: str, attempt: int) -> Deferred[dict[str, Any]]:
+    def cancel(self, job: str, attempt: int, unclaimed: bool | None) -> Deferred[dict[str, Any]]:
         """Decode CancelJob."""
-        return self._peer.cancel(read_attempt(job, attempt)).addCallback(_nothing)
+        return self._peer.cancel(read_attempt(job, attempt), unclaimed=bool(unclaimed)).addCallback(_nothing)
 
     @messages.Drain.responder
     @answering
@@ -181,6 +187,7 @@ class SchedulerLocator(Pinged):
             expected_bytes=max(0, numbers["bytes"]),
             age=max(0.0, numbers["age"]),
             patience=max(_LEAST_PATIENCE, numbers["patience"]),
+            ahead=bool(numbers["ahead"]),
         )
         return client.allocate(request).addCallback(_spell_allocation)
 
@@ -222,7 +229,7 @@ class SchedulerLocator(Pinged):
 
     @messages.CancelJob.responder
     @answering
-    def cancel(self, job: str, attempt: int) -> Deferred[dict[str, Any]]:
+    def cancel(self, job: str, attempt: int, unclaimed: bool | None) -> Deferred[dict[str, Any]]:  # noqa: ARG002
         """Decode a client's CancelJob."""
         return self._as_client().cancel(read_attempt(job, attempt)).addCallback(_nothing)
 

@@ -76,6 +76,7 @@ class AllocateJob(Ask):
         (b"bytes", amp.Integer()),
         (b"age", amp.Float()),
         (b"patience", amp.Float()),
+        (b"ahead", amp.Boolean(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"server", amp.Unicode()),
@@ -111,9 +112,12 @@ class ReportLocal(Tell):
 
 
 class CancelJob(Ask):
-    """Give up an attempt: from the client to the scheduler, and from there to the worker."""
+    """Give up an attempt: from the client to the scheduler, and from there to the worker.
 
-    arguments: ClassVar[list[tuple[bytes, Any]]] = _ATTEMPT
+    ``unclaimed``, to a worker: only if its client has not come for the slot.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [*_ATTEMPT, (b"unclaimed", amp.Boolean(optional=True))]
 
 
 class ClusterStatus(Ask):
@@ -131,6 +135,12 @@ class WorkerLost(Tell):
     """Tell clients that a worker is gone and its certificate void."""
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"server", amp.Unicode())]
+
+
+class LeaseTakenBack(Tell):
+    """Tell a client that a slot it held ahead of a job serves another job now."""
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = _ATTEMPT
 
 
 class Register(Ask):

@@ -139,6 +139,13 @@ class Jobs:
         self._abort_upload(attempt)
         self._perform(self.slots.cancelled(attempt))
 
+    def take_back(self, attempt: Try) -> None:
+        """Take a slot back that nobody has claimed; what was claimed stays as it is."""
+        effects = self.slots.taken_back(attempt)
+        if effects:
+            self.log.emit(events.LEASE_TAKEN_BACK, attempt=attempt, reason="the scheduler has another use for it")
+        self._perform(effects)
+
     def drain(self) -> Deferred[None]:
         """Take nothing new from now on; fires when every lease has ended."""
         self.slots.drain()

@@ -368,9 +368,9 @@ class _Peer:
         """See IWorkerPeer."""
         return execute(self._worker.jobs.assign, order)
 
-    def cancel(self, attempt: Try) -> Deferred[None]:
+    def cancel(self, attempt: Try, *, unclaimed: bool = False) -> Deferred[None]:
         """See IWorkerPeer."""
-        return execute(self._worker.jobs.cancel, attempt)
+        return execute(self._worker.jobs.take_back if unclaimed else self._worker.jobs.cancel, attempt)
 
     def drain(self) -> Deferred[None]:
         """See IWorkerPeer."""

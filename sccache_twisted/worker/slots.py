@@ -289,6 +289,11 @@ class Slots:
             case _:
                 return self._free_slot(lease)
 
+    def taken_back(self, attempt: Try) -> list[Effect]:
+        """A scheduler has a better use for the slot, unless the attempt's client has come for it."""
+        lease = self._leases.get(attempt)
+        return self._free_slot(lease) if isinstance(lease, Leased) else []
+
     def time_passed(self, now: float) -> list[Effect]:
         """Free every lease that nobody claimed in time."""
         return list(self._expire(now))

@@ -22,13 +22,37 @@ from sccache_twisted.client.inputs import Gathered, Lister
 from sccache_twisted.client.pipeline import Pipeline
 from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.toolchains import Toolchains
-from sccache_twisted.interfaces import Finished, IBlobSource, ICacheStore, IDispatcher, RemoteRun
-from sccache_twisted.model import JOB_TEMPORARY, Action, ActionResult, JobFigures, JobId, OutputFile, mint_server_id
+from sccache_twisted.interfaces import Finished, IBlobSource, ICacheStore, IDispatcher, IReservation, RemoteRun
+from sccache_twisted.model import (
+    JOB_TEMPORARY,
+    Action,
+    ActionResult,
+    Digest,
+    JobFigures,
+    JobId,
+    OutputFile,
+    mint_server_id,
+)
 from sccache_twisted.net.processes import ProcessRunner
 from sccache_twisted.storage.notebook import Notebook
 from sccache_twisted.toolchains import ToolchainCache
 
 SERVER = mint_server_id("world", bytes(8))
+
+
+@implementer(IReservation)
+class Kept:
+    """A slot that was asked for ahead, and what became of it: ``used``, or ``released`` with a reason."""
+
+    def __init__(self, toolchain: Digest, arch: str, label: str) -> None:
+        self.wish = (toolchain, arch)
+        self.label = label
+        self.used = False
+        self.released = ""
+
+    def release(self, reason: str) -> None:
+        assert not self.used, "a slot is given back by somebody who has passed it on"
+        self.released = reason
 
 
 @implementer(IDispatcher)
@@ -41,6 +65,11 @@ class World:
         self.before: Callable[[], None] = lambda: None
         self.failure: Exception | None = None
         self.local: list[str] = []
+        self.reservations: list[Kept] = []
+
+    def reserve(self, toolchain: Digest, arch: str, label: str) -> Kept:
+        self.reservations.append(Kept(toolchain, arch, label))
+        return self.reservations[-1]
 
     def stayed_local(self, reason: str) -> None:
         self.local.append(reason)
@@ -53,7 +82,12 @@ class World:
         blobs: IBlobSource,
         label: str,
         again: Callable[[], Deferred[object]] | None = None,
+        reservation: Kept | None = None,
     ) -> Deferred[RemoteRun]:
+        if reservation is not None:
+            assert reservation.wish == (action.toolchain, arch)
+            assert reservation.label == label
+            reservation.used = True
         assert os.path.getsize(archive()) > 0
         self.actions.append(action)
         self.before()

@@ -419,7 +419,7 @@ class SlowWorld(World):
         self.waiting: list[Deferred[None]] = []
         self.came: Deferred[None] = Deferred()
 
-    def dispatch(self, action, arch, archive, blobs, label, again=None):
+    def dispatch(self, action, arch, archive, blobs, label, again=None, reservation=None):
         gate: Deferred[None] = Deferred()
         self.waiting.append(gate)
         came, self.came = self.came, Deferred()

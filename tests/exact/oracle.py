@@ -28,8 +28,8 @@ from sccache_twisted.client.stats import Statistics
 from sccache_twisted.client.surroundings import read_response_file
 from sccache_twisted.client.toolchains import Toolchains
 from sccache_twisted.compilers.response import expand
-from sccache_twisted.interfaces import IBlobSource, IDispatcher, RemoteRun
-from sccache_twisted.model import Action, DirectoryInput, FileInput, LinkInput, RunsLocally
+from sccache_twisted.interfaces import IBlobSource, IDispatcher, IReservation, RemoteRun
+from sccache_twisted.model import Action, Digest, DirectoryInput, FileInput, LinkInput, RunsLocally
 from sccache_twisted.net.processes import ProcessRunner
 from sccache_twisted.toolchains import Entry, EntryKind, ToolchainCache, discover
 
@@ -46,6 +46,9 @@ class Taker:
     def stayed_local(self, reason: str) -> None:
         """Nobody counts."""
 
+    def reserve(self, toolchain: Digest, arch: str, label: str) -> None:
+        """Nothing runs, so no slot is wanted."""
+
     def dispatch(
         self,
         action: Action,
@@ -54,6 +57,7 @@ class Taker:
         blobs: IBlobSource,
         label: str,
         again: Callable[[], Deferred[object]] | None = None,
+        reservation: IReservation | None = None,
     ) -> Deferred[RemoteRun]:
         self.action = action
         return fail(FellBack(RunsLocally("taken", "The action was taken.")))

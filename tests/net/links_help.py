@@ -141,6 +141,9 @@ class LostWorkers:
         self.told.callback(server_id)
         return succeed(None)
 
+    def lease_taken_back(self, attempt):
+        raise AssertionError(f"nothing was held ahead of {attempt}")
+
 
 @implementer(IWorkerPeer)
 class Idle:
@@ -149,7 +152,7 @@ class Idle:
     def assign(self, order):
         return succeed(True)
 
-    def cancel(self, attempt):
+    def cancel(self, attempt, *, unclaimed=False):
         return succeed(None)
 
     def drain(self):

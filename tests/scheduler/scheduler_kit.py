@@ -73,6 +73,7 @@ class Worker:
     answer: object = True
     orders: list = field(factory=list)
     cancelled: list = field(factory=list)
+    taken_back: list = field(factory=list)
     unanswered: list = field(factory=list)
     avatar: object = None
     slots: int = 2
@@ -87,8 +88,8 @@ class Worker:
             return self.unanswered[-1]
         return fail(self.answer) if isinstance(self.answer, Exception) else succeed(self.answer)
 
-    def cancel(self, attempt):
-        self.cancelled.append(attempt)
+    def cancel(self, attempt, *, unclaimed=False):
+        (self.taken_back if unclaimed else self.cancelled).append(attempt)
         if not self.was_cancelled.called:
             self.was_cancelled.callback(attempt)
         return succeed(None)
@@ -112,9 +113,14 @@ class Worker:
 @define
 class Client:
     lost: list = field(factory=list)
+    taken_back: list = field(factory=list)
 
     def worker_lost(self, server_id):
         self.lost.append(server_id)
+        return succeed(None)
+
+    def lease_taken_back(self, attempt):
+        self.taken_back.append(attempt)
         return succeed(None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -40,8 +40,16 @@ from sccache_twisted.model import (
     WorkerCard,
 )
 from sccache_twisted.scheduler.core import SchedulerCore
-from sccache_twisted.scheduler.effects import Answer, AskWorker, CancelAt, DrainWorker, Fail, TellWorkerLost
-from sccache_twisted.scheduler.jobs import Placed, Queued
+from sccache_twisted.scheduler.effects import (
+    Answer,
+    AskWorker,
+    CancelAt,
+    DrainWorker,
+    Fail,
+    TellTakenBack,
+    TellWorkerLost,
+)
+from sccache_twisted.scheduler.jobs import Leased, Placed, Queued, TakenBack
 from sccache_twisted.scheduler.placing import CoreLimits
 
 GIB = 1 << 30
@@ -57,6 +65,7 @@ class ModelWorker:
     silent: bool = False
     ordered: bool = False
     held: set = field(factory=set)
+    claimed: set = field(factory=set)
 
 
 @define
@@ -77,6 +86,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.workers: dict[ServerId, ModelWorker] = {}
         self.asks: dict[int, ModelAsk] = {}
         self.outstanding: list[AskWorker] = []
+        self.freed: list[tuple[ModelWorker, Try]] = []
+        self.taken_back: set[Try] = set()
 
     @initialize(
         scale=st.sampled_from([0.0, 20.0]),
@@ -113,8 +124,16 @@ class SchedulerMachine(RuleBasedStateMachine):
                     assert effect.allocation.attempt == ask.request.attempt
             elif isinstance(effect, CancelAt):
                 worker = self.workers.get(effect.server_id)
-                if worker is not None and worker.link is not None:
+                if worker is None or worker.link is None:
+                    continue
+                if not effect.unclaimed:
                     worker.held.discard(effect.attempt)
+                elif effect.attempt in worker.held - worker.claimed:
+                    self.freed.append((worker, effect.attempt))
+            elif isinstance(effect, TellTakenBack):
+                holder = self.core._desk.table.of_attempt(effect.attempt)
+                assert holder.ahead, "a slot is taken from somebody who was ready"
+                self.taken_back.add(effect.attempt)
             elif isinstance(effect, TellWorkerLost) or getattr(effect, "event", None) is events.WORKER_LEFT:
                 del self.workers[effect.server_id]
         return fresh
@@ -144,13 +163,23 @@ class SchedulerMachine(RuleBasedStateMachine):
         arch=st.sampled_from(["x86_64", "x86_64", "x86_64", "aarch64"]),
         memory=st.sampled_from([0, GIB // 2, 3 * GIB, 9 * GIB]),
         age=st.sampled_from([0.0, 40.0]),
+        ahead=st.booleans(),
         data=st.data(),
     )
-    def ask_new(self, client, toolchain, arch, memory, age, data):
+    def ask_new(self, client, toolchain, arch, memory, age, ahead, data):
         avoid = data.draw(st.lists(st.sampled_from(sorted(self.workers)), max_size=2)) if self.workers else ()
         attempt = Try(JobId(f"job-{self.number()}"), 1)
         request = AllocationRequest(
-            ClientId(f"client-{client}"), attempt, toolchain, arch, frozenset(avoid), "a.c", 1.0, memory, age
+            ClientId(f"client-{client}"),
+            attempt,
+            toolchain,
+            arch,
+            frozenset(avoid),
+            "a.c",
+            1.0,
+            memory,
+            age,
+            ahead=ahead,
         )
         self.ask(request, client)
         return request
@@ -158,6 +187,13 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(request=asked)
     def ask_again(self, request):
         self.ask(request, int(request.client_id[-1]))
+
+    @rule(request=asked)
+    def turn_ready(self, request):
+        """Whoever asked ahead is prepared; what it had is its own now, or it waits as all others do."""
+        self.ask(evolve(request, ahead=False), int(request.client_id[-1]))
+        job = self.core._desk.table.get(request.key)
+        assert job is None or not job.ahead or isinstance(job.state, TakenBack)
 
     def ask(self, request, link):
         number = self.number()
@@ -168,7 +204,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, request):
         self.do(self.core.clients.attempt_cancelled(self.now, request.client_id, request.attempt))
         for ask in self.asks.values():
-            assert ask.request != request or ask.answers or ask.void, "a cancelled ask was left without an answer"
+            assert ask.request.key != request.key or ask.answers or ask.void, (
+                "a cancelled ask was left without an answer"
+            )
 
     @rule(link=st.integers(0, 2))
     def client_vanishes(self, link):
@@ -217,9 +255,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         worker.link = self.number()
         worker.silent = False
+        self.freed = [(other, attempt) for other, attempt in self.freed if other is not worker]
         if forget and worker.held:
             worker.held.discard(min(worker.held, key=str))
-        jobs = [(attempt, JobPhase.RUNNING) for attempt in sorted(worker.held, key=str)]
+        phases = {True: JobPhase.RUNNING, False: JobPhase.LEASED}
+        jobs = [(attempt, phases[attempt in worker.claimed]) for attempt in sorted(worker.held, key=str)]
         effects = self.core.workers.registered(self.now, worker.link, worker.card, jobs)
         self.do(effects)
         assert (DrainWorker(worker.card.server_id) in effects) is worker.ordered, "an order is lost with its link"
@@ -278,7 +318,24 @@ class SchedulerMachine(RuleBasedStateMachine):
             worker.silent = False
             if phase is JobPhase.ENDED:
                 worker.held.discard(attempt)
+            elif phase is JobPhase.LEASED:
+                worker.claimed.discard(attempt)
+            else:
+                worker.claimed.add(attempt)
             self.do(self.core.workers.job_moved(self.now, worker.card.server_id, attempt, phase))
+
+    @rule(data=st.data())
+    def a_slot_is_freed_or_was_claimed(self, data):
+        """A worker has heard that a lease is to be taken back: it frees the slot, unless its client has come."""
+        if not self.freed:
+            return
+        worker, attempt = self.freed.pop(data.draw(st.integers(0, len(self.freed) - 1)))
+        if worker.link is None or self.workers.get(worker.card.server_id) is not worker:
+            return
+        if attempt in worker.held - worker.claimed:
+            worker.held.discard(attempt)
+            worker.silent = False
+            self.do(self.core.workers.job_moved(self.now, worker.card.server_id, attempt, JobPhase.ENDED))
 
     # --- answers ------------------------------------------------------------------------------------
 
@@ -381,6 +438,39 @@ class SchedulerMachine(RuleBasedStateMachine):
             for job in desk.table.waiting(arch):
                 for server_id in pool.open_workers():
                     assert not pool.admits(server_id, job.wish), "a job waits beside a slot that it could have"
+
+    @invariant()
+    def nobody_who_is_ready_waits_for_a_slot_held_ahead(self):
+        """While somebody waits who could have a slot that is held ahead, as many as wait are being taken back."""
+        if not hasattr(self, "core"):
+            return
+        desk = self.core._desk
+        for arch in ("x86_64", "aarch64"):
+            pool = desk.registry.pool(arch)
+            ready = [job for job in desk.table.waiting(arch) if not job.ahead]
+            returning = [job for job in desk.table if isinstance(job.state, TakenBack) and job.request.arch == arch]
+            assert desk.table._returning.get(arch, 0) == len(returning)
+            if len(ready) <= len(returning):
+                continue
+            for holder in desk.table:
+                if isinstance(holder.state, Leased) and holder.ahead and holder.request.arch == arch:
+                    _, freed = desk.registry.get(holder.at).booked[holder.attempt]
+                    for job in ready:
+                        assert not pool.would_admit(holder.at, job.wish, freed), "a slot idles that a job waits for"
+
+    @invariant()
+    def what_is_held_ahead_is_known(self):
+        """The table's index of slots that are held ahead is what its jobs say, and a claim ends it."""
+        if not hasattr(self, "core"):
+            return
+        table = self.core._desk.table
+        indexed = {key for leases in table._held.values() for key in leases}
+        assert indexed == {job.key for job in table if job.ahead and isinstance(job.state, Leased)}
+        for worker in self.core._desk.registry:
+            for attempt, (key, _) in worker.booked.items():
+                if attempt in self.workers[worker.server_id].claimed & self.workers[worker.server_id].held:
+                    job = table.get(key)
+                    assert not job.ahead or isinstance(job.state, Placed), "a claimed slot is still held ahead"
 
     @invariant()
     def nobody_is_forgotten(self):

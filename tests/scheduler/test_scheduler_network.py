@@ -37,6 +37,9 @@ class Told:
         done.callback(None)
         return done
 
+    def lease_taken_back(self, attempt):
+        raise AssertionError(f"nothing was held ahead of {attempt}")
+
 
 class Dialled:
     """A link of either role over real sockets; ``up`` fires with the façade and the Welcome."""

@@ -80,7 +80,7 @@ async def test_the_page_is_prometheus_text(place):
     response = await place.http.get("http://scheduler/metrics")
     assert response.headers.getRawHeaders("content-type") == ["text/plain; version=0.0.4; charset=utf-8"]
     families = list(text_string_to_metric_families(await response.text()))
-    assert len(families) == 23
+    assert len(families) == 25
     for family in families:
         assert family.documentation
         assert family.type in {"gauge", "counter", "histogram"}

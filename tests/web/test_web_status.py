@@ -47,7 +47,7 @@ class Shown:
         return [WORKER] if worker == "a" else []
 
     def figures(self):
-        return ClusterFigures(1, 4, 3, 5000)
+        return ClusterFigures(1, 4, 3, 5000, 2)
 
     def worker_views(self):
         return [WORKER]
@@ -89,6 +89,7 @@ async def test_status_tells_numbers_workers_and_queue(http):
         "workers": 1,
         "slots": 4,
         "running": 3,
+        "ahead": 2,
         "queued": 5000,
         "demand": 5003,
     }

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.protocols import amp
 from twisted.test.iosim import FakeTransport, connect
@@ -143,12 +144,16 @@ class Peer:
         self.told.append(server_id)
         return succeed(None)
 
+    def lease_taken_back(self, attempt):
+        self.told.append(("taken back", attempt))
+        return succeed(None)
+
     def assign(self, order):
         self.told.append(order)
         return succeed(True) if self.answer is None else self.answer
 
-    def cancel(self, attempt):
-        self.told.append(attempt)
+    def cancel(self, attempt, *, unclaimed=False):
+        self.told.append((attempt, "unclaimed") if unclaimed else attempt)
         return succeed(None)
 
     def drain(self):
@@ -212,6 +217,19 @@ def test_an_allocation_request_arrives_and_returns_as_it_was_meant(door, busines
     business.answer = succeed(ALLOCATION)
     assert link.get(SchedulerForClients(link.client.callRemote).allocate(REQUEST)) == ALLOCATION
     assert business.told == [("allocate", REQUEST)]
+
+
+def test_who_asks_ahead_says_so_and_who_is_ready_says_nothing(door, business, peer):
+    """The flag travels where it is set; a request without it is what an older client sends."""
+    link = as_client(door, peer)
+    business.answer = succeed(ALLOCATION)
+    ahead = evolve(REQUEST, ahead=True)
+    assert link.get(SchedulerForClients(link.client.callRemote).allocate(ahead)) == ALLOCATION
+    assert business.told == [("allocate", ahead)]
+    ready = evolve(REQUEST, attempt=Try(ATTEMPT.job_id, 2))
+    business.answer = succeed(ALLOCATION)
+    assert link.get(SchedulerForClients(link.client.callRemote).allocate(ready)).server_id == SERVER
+    assert business.told[1] == ("allocate", ready)
 
 
 @pytest.mark.parametrize("error", [StillQueued("later"), NoWorkers("none of them"), WorkerFull()])
@@ -296,15 +314,17 @@ def test_the_scheduler_asks_a_worker_on_the_same_link(door, peer):
     peer.answer = fail(WorkerFull())
     assert link.get(door.peer.assign(order)).type is WorkerFull
     assert link.get(door.peer.cancel(ATTEMPT)) is None
+    assert link.get(door.peer.cancel(ATTEMPT, unclaimed=True)) is None
     assert link.get(door.peer.drain()) is None
-    assert peer.told == [order, order, ATTEMPT, "drain"]
+    assert peer.told == [order, order, ATTEMPT, (ATTEMPT, "unclaimed"), "drain"]
 
 
 def test_a_client_hears_of_a_lost_worker_and_answers_pings(door, peer):
-    """WorkerLost is told; a ping is answered in both directions."""
+    """WorkerLost and LeaseTakenBack are told; a ping is answered in both directions."""
     link = as_client(door, peer)
     assert link.get(door.peer.worker_lost(SERVER)) is None
-    assert peer.told == [SERVER]
+    assert link.get(door.peer.lease_taken_back(ATTEMPT)) is None
+    assert peer.told == [SERVER, ("taken back", ATTEMPT)]
     assert link.get(ping(link.client.callRemote)) is None
     assert link.get(ping(door.peer.call)) is None
 

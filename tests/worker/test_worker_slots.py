@@ -134,6 +134,21 @@ def test_a_waiting_job_runs_when_its_toolchain_comes():
     assert slots.lease(order(2).attempt) == Leased(order(2), 1, 115)
 
 
+def test_a_slot_is_taken_back_only_until_it_is_claimed():
+    """A scheduler with another use for a slot gets it from who has not come, never from who has."""
+    slots = Slots(2, 15)
+    idle, claimed = order(1), order(2)
+    slots.assigned(0, idle)
+    slots.assigned(0, claimed)
+    slots.claimed(claimed.attempt, claimed.token, 7, toolchain=True)
+    assert slots.taken_back(idle.attempt) == [Unpin(idle), Tell(idle.attempt, JobPhase.ENDED)]
+    assert slots.taken_back(claimed.attempt) == []
+    assert slots.taken_back(idle.attempt) == []
+    assert slots.phases() == ((claimed.attempt, JobPhase.RUNNING),)
+    with pytest.raises(UnknownAttempt):
+        slots.claimed(idle.attempt, idle.token, 8, toolchain=True)
+
+
 def test_cancel():
     """A cancelled lease is freed at once, a running job killed, a waiting client hung up on."""
     slots = Slots(3, 15)
@@ -210,6 +225,10 @@ class Leases(RuleBasedStateMachine):
     @rule(number=numbers)
     def cancel(self, number):
         self.perform(self.slots.cancelled(order(number).attempt))
+
+    @rule(number=st.integers(0, 4))
+    def take_back(self, number):
+        self.perform(self.slots.taken_back(order(number).attempt))
 
     @rule(back=st.integers(0, 5))
     def hang_up(self, back):

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from attrs import evolve, frozen
@@ -127,9 +127,19 @@ class Lister:
         """Remove the scratch directory."""
         self._scratch.close()
 
-    async def list(self, compilation: Compilation, cwd: bytes, env: Mapping[bytes, bytes]) -> Listed | RunsLocally:
-        """List a compilation's dependencies, or say why that failed. The files of the answer are the caller's."""
+    async def list(
+        self,
+        compilation: Compilation,
+        cwd: bytes,
+        env: Mapping[bytes, bytes],
+        begins: Callable[[], None] = lambda: None,
+    ) -> Listed | RunsLocally:
+        """List a compilation's dependencies, or say why that failed. The files of the answer are the caller's.
+
+        ``begins`` is called when it is this compilation's turn.
+        """
         if compilation.preprocessed:
+            begins()
             return Listed(b"", b"", b"", kernel_time_ns())
         self._runs += 1
         base = self._scratch.path + b"/%d" % self._runs
@@ -139,6 +149,7 @@ class Lister:
         await self._turns.acquire()
         good = False
         try:
+            begins()
             began = kernel_time_ns()
             ended = await self._runner.run(
                 [compiler.argv0, *own, *compilation.listing_args],

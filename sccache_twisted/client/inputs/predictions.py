@@ -144,6 +144,10 @@ class Predictions:
             if len(self._paths) > 40 * _MOST:
                 self._paths.clear()
 
+    def knows(self, command: str) -> bool:
+        """Whether anything is remembered of a command."""
+        return command in self._remembered
+
     def predict(self, command: str, cwd: bytes) -> Prediction | None:
         """What a command will read, if that is known. Blocks for a stat of each directory on its search path."""
         with self._lock:
