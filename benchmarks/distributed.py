@@ -1,8 +1,10 @@
 """One machine, one run: the same compilations plainly, through us, through sccache-dist 0.16 and through distcc.
 
     .venv/bin/python benchmarks/distributed.py [--rounds N] [--tree N] [--ways plain,ours,predicted,sccache-dist,distcc]
+    .venv/bin/python benchmarks/distributed.py --only-trivial --ways plain,unasked,ours,predicted-unasked,predicted
 
-*ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs.
+*ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs. The *unasked* ones hold
+no slot ahead of a job (``dist.ahead = 0``): beside the others they show what that saves.
 
 Measures, every way in turn in each round so that a drifting machine hits all alike:
 
@@ -153,16 +155,12 @@ def measure(way: peers.Way, figures: Figures, work: Path, options: argparse.Name
         (work / "trivial.c").write_text(f"int unique_{next(numbers)}(int x) {{ return x + 1; }}\n")
         figures.trivial.append(timed(lambda: call(way, "gcc", ["-O2", "-c", "trivial.c", "-o", "trivial.o"], work)))
         calls += 1
-    for _ in range(options.large):
+    for _ in range(0 if options.only_trivial else options.large):
         (work / "large.cc").write_text(LARGE.replace("UNIQUE", str(next(numbers) % (1 << 31))))
         figures.large.append(timed(lambda: call(way, "g++", ["-O2", "-g", "-c", "large.cc", "-o", "large.o"], work)))
         calls += 1
-    sources = tree_sources(options.tree, work / "tree")
-    if not figures.tree:
-        build_tree(way, sources, next(numbers), options.jobs)  # a build before, for whoever learns from it
-        calls += len(sources)
-    figures.tree.append(build_tree(way, sources, next(numbers), options.jobs))
-    calls += len(sources)
+    if not options.only_trivial:
+        calls += measure_tree(way, figures, work, options, numbers)
     after = way.remote()
     figures.calls += calls
     figures.remote += calls if before is None or after is None else after - before
@@ -170,6 +168,19 @@ def measure(way: peers.Way, figures: Figures, work: Path, options: argparse.Name
         raise SystemExit(
             f"{way.name}: {figures.calls - figures.remote} of {figures.calls} compilations ran on the client"
         )
+
+
+def measure_tree(
+    way: peers.Way, figures: Figures, work: Path, options: argparse.Namespace, numbers: Iterator[int]
+) -> int:
+    """A pass over the tree; how many calls that were."""
+    sources = tree_sources(options.tree, work / "tree")
+    passes = 1
+    if not figures.tree:
+        build_tree(way, sources, next(numbers), options.jobs)  # a build before, for whoever learns from it
+        passes = 2
+    figures.tree.append(build_tree(way, sources, next(numbers), options.jobs))
+    return passes * len(sources)
 
 
 def warm_up(way: peers.Way, work: Path, numbers: Iterator[int]) -> None:
@@ -199,11 +210,22 @@ def table(results: dict[str, Figures]) -> str:
     return "\n".join(rows)
 
 
+def trivial_table(results: dict[str, Figures]) -> str:
+    """The trivial files alone: medians and quartiles as Markdown."""
+    rows = ["| way | trivial C, ms | quartiles, ms | remote |", "|---|---|---|---|"]
+    for name, figures in results.items():
+        low, middle, high = (1e3 * cut for cut in statistics.quantiles(figures.trivial, n=4))
+        remote = "-" if name == "plain" else f"{figures.remote} of {figures.calls}"
+        rows.append(f"| {name} | {middle:.1f} | {low:.1f} to {high:.1f} | {remote} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trivial", type=int, default=20, help="trivial files a round")
+    parser.add_argument("--only-trivial", action="store_true", help="neither large files nor a tree")
     parser.add_argument("--large", type=int, default=2, help="large files a round")
     parser.add_argument("--tree", type=int, default=40, help="files of the tree")
     parser.add_argument("--jobs", type=int, default=peers.SLOTS * 2)
@@ -218,6 +240,10 @@ def main() -> None:
         "plain": lambda: peers.plain(scratch),
         "ours": lambda: peers.ours(scratch / "ours"),
         "predicted": lambda: peers.ours(scratch / "predicted", name="sccache-twisted, predicted", cache="10G"),
+        "unasked": lambda: peers.ours(scratch / "unasked", name="sccache-twisted, ahead 0", ahead=0),
+        "predicted-unasked": lambda: peers.ours(
+            scratch / "predicted-unasked", name="sccache-twisted, predicted, ahead 0", cache="10G", ahead=0
+        ),
         "sccache-dist": lambda: peers.sccache_dist(scratch / "sccache", programs),
         "distcc": lambda: peers.distcc(scratch / "distcc"),
     }
@@ -236,7 +262,7 @@ def main() -> None:
                     measure(way, results.setdefault(way.name, Figures()), work, options, numbers)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(table(results))
+    print(trivial_table(results) if options.only_trivial else table(results))
 
 
 if __name__ == "__main__":

@@ -127,11 +127,17 @@ class Counted(Way):
 
 @contextmanager
 def ours(
-    directory: Path, workers: int = 1, slots: int = SLOTS, name: str = "sccache-twisted", cache: str = "0"
+    directory: Path,
+    workers: int = 1,
+    slots: int = SLOTS,
+    name: str = "sccache-twisted",
+    cache: str = "0",
+    ahead: int | None = None,
 ) -> Iterator[Counted]:
     """sccache-twisted: an embedded cluster with TLS, tokens and sandbox, as it starts by default.
 
-    Without a ``cache`` nothing is stored, nor predicted: a compilation is measured, not a hit.
+    Without a ``cache`` nothing is stored, nor predicted: a compilation is measured, not a hit. ``ahead`` is
+    ``dist.ahead``, if it is not to be the default.
     """
     launcher = str(Path(sys.executable).with_name("sccache-twisted"))
     cluster = ["--dir", str(directory)]
@@ -140,6 +146,10 @@ def ours(
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    if ahead is not None:
+        configuration = directory / "client.toml"
+        told = configuration.read_text()
+        configuration.write_text(told.replace("[dist]\n", f"[dist]\nahead = {ahead}\n", 1))
     uds = str(directory / "daemon.sock")
     env = dict(
         os.environ,
