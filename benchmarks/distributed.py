@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/distributed.py [--rounds N] [--tree N] [--ways plain,ours,predicted,sccache-dist,distcc]
     .venv/bin/python benchmarks/distributed.py --only-trivial --ways plain,unasked,ours,predicted-unasked,predicted
 
-*ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs. The *unasked* ones hold
-no slot ahead of a job (``dist.ahead = 0``): beside the others they show what that saves.
+*ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs. The *unasked* ones
+hold no slot ahead of a job (``dist.ahead = 0``): beside the others they show what that saves.
 
 Measures, every way in turn in each round so that a drifting machine hits all alike:
 

@@ -18,12 +18,18 @@ Record = dict[str, Any]
 PAUSE_SECONDS = 300.0
 """A silence this long parts one build from the next."""
 
-_OUTCOMES = {"job_done": "done", "job_local": "compiled here", "job_cancelled": "cancelled", "job_failed": "failed"}
+_OUTCOMES = {
+    "job_done": "done",
+    "job_local": "compiled here",
+    "job_cancelled": "cancelled",
+    "job_failed": "failed",
+    "lease_given_back": "not needed",
+}
 _ENDS = frozenset({"job_finished", "job_killed", "job_failed", "job_cancelled", "job_done"})
 _UPLOAD_ENDS = _ENDS | {"job_running", "blobs_missing"}
 _ASKING = frozenset({"worker_asked", "worker_accepted"})
 # What the events around these say already.
-_UNTOLD = frozenset({"worker_asked", "lease_granted", "lease_claimed"})
+_UNTOLD = frozenset({"worker_asked", "lease_ahead", "lease_granted", "lease_claimed"})
 
 
 @frozen
@@ -48,7 +54,10 @@ class Attempt:
 
 @frozen
 class Story:
-    """A job. ``outcome`` is done, compiled here, cancelled, failed, or not finished."""
+    """A job.
+
+    ``outcome`` is done, compiled here, cancelled, failed, not needed (a slot was asked for ahead), or not finished.
+    """
 
     job_id: str
     label: str

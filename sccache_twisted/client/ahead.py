@@ -8,8 +8,9 @@ the job asks as any other. Knows requests and their ends; refuses to know what a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
@@ -86,13 +87,14 @@ class Reservation:
         """There is no slot any more, nor will there be one under this attempt."""
         self._over(known=True)
         server_id = self.allocation.server_id if self.allocation is not None else None
-        self._owner.log(events.LEASE_GIVEN_BACK, self, server_id, reason=reason)
+        self._owner.log(events.LEASE_GIVEN_BACK, attempt=self.request.attempt, server_id=server_id, reason=reason)
 
     def taken_back(self) -> None:
         """The scheduler has another use for the slot."""
         server_id = self.allocation.server_id if self.allocation is not None else None
         self._over(known=True)
-        self._owner.log(events.LEASE_TAKEN_BACK, self, server_id, reason="the scheduler has another use for it")
+        why = "the scheduler has another use for it"
+        self._owner.log(events.LEASE_TAKEN_BACK, attempt=self.request.attempt, server_id=server_id, reason=why)
 
     def _over(self, *, known: bool) -> None:
         self._stage = _Stage.OVER
@@ -110,7 +112,8 @@ class Reservation:
             self._stage = _Stage.HELD
             self.allocation = outcome
             seconds = self._owner.now() - self._began
-            self._owner.log(events.WORKER_ACCEPTED, self, outcome.server_id, seconds=seconds)
+            attempt, server_id = self.request.attempt, outcome.server_id
+            self._owner.log(events.WORKER_ACCEPTED, attempt=attempt, server_id=server_id, seconds=seconds)
         self._answer.callback(outcome)
 
 
@@ -138,7 +141,7 @@ class Reservations:
         request = evolve(request, ahead=True)
         reservation = Reservation(self, request, self.now())
         self._open[request.attempt] = reservation
-        self.log(events.LEASE_AHEAD, reservation, None, label=request.label)
+        self.log(events.LEASE_AHEAD, attempt=request.attempt, label=request.label)
         asked: Deferred[Allocation] = at_hand[0].allocate(request)
         asked.addTimeout(self._dispatcher.allocate_seconds, self._dispatcher.clock)
         asked.addBoth(reservation.answered)
@@ -176,10 +179,10 @@ class Reservations:
         attempt = reservation.request.attempt
         self._dispatcher.tell("a slot given back", lambda scheduler: scheduler.cancel(attempt))
 
-    def log(self, event: events.Event, reservation: Reservation, server_id: ServerId | None, **fields: Any) -> None:
-        """Say what became of one."""
-        attempt = reservation.request.attempt
-        self._dispatcher.log.emit(event, attempt=attempt, server_id=server_id, **fields)
+    @property
+    def log(self) -> Callable[..., None]:
+        """Where it is said what became of one."""
+        return self._dispatcher.log.emit
 
 
 def first_of(answer: Deferred[Allocation], asked: Deferred[Allocation]) -> Deferred[Allocation]:
