@@ -56,7 +56,7 @@ _CLOCK = rb"[0-2]\d:[0-5]\d:[0-6]\d"
 _DATE = re.compile(_MONTH_DAY + rb"\d{4}")
 _TIME_OF_DAY = re.compile(_CLOCK)
 _TIMESTAMP = re.compile(_MONTH_DAY + _CLOCK + rb" \d{4}")
-_COLUMN_WORDS = re.compile(rb"source_location|__builtin_COLUMN")
+_COLUMN_WORDS = (b"source_location", b"__builtin_COLUMN")
 
 
 def mentions(args: Sequence[bytes], parts: Sequence[bytes]) -> bool:
@@ -134,7 +134,8 @@ def text_hides_comments(compilation: Compilation, text: bytes) -> bool:
     """Whether nothing in the preprocessed text asks for a column."""
     if compilation.compiler.family is CompilerFamily.CLANG and b"__PRETTY_FUNCTION__" in text:
         return False  # clang names a lambda by its line and column
-    return _COLUMN_WORDS.search(text) is None
+    # A text has some megabytes: looking for words one by one is ten times faster than for a choice of them.
+    return not any(word in text for word in _COLUMN_WORDS)
 
 
 def shows_time(text: bytes, *, fixed: bool) -> bool:

@@ -52,8 +52,8 @@ _TELLING = (
     b"file-list",  # functions chosen by parts of their file's path
     b"suppression-mappings",
 )
-_TELLING_WORDS = re.compile(rb"source_location|__builtin_FILE|__builtin_dump_struct")
-_CLANG_TELLING_WORDS = re.compile(rb"__PRETTY_FUNCTION__|__builtin_sycl")
+_TELLING_WORDS = (b"source_location", b"__builtin_FILE", b"__builtin_dump_struct")
+_CLANG_TELLING_WORDS = (b"__PRETTY_FUNCTION__", b"__builtin_sycl")
 _SIMPLE_BASE = re.compile(rb"(?:/[A-Za-z0-9_.+@,%~-]+)+")
 _MARKER = rb'^(# \d+ ")%b(?=[/"])'
 
@@ -232,10 +232,11 @@ def _mapping(argument: bytes, place: Place) -> bytes:
 
 def shared_text(compilation: Compilation, text: bytes, base: bytes) -> bytes | None:
     """A preprocessed text with its line markers relative to the base directory; None where more may tell its name."""
-    if _TELLING_WORDS.search(text):
+    words: tuple[bytes, ...] = _TELLING_WORDS
+    if compilation.compiler.family is CompilerFamily.CLANG:
+        words += _CLANG_TELLING_WORDS  # unnamed types are named by the path of their file
+    if any(word in text for word in words):
         return None
-    if compilation.compiler.family is CompilerFamily.CLANG and _CLANG_TELLING_WORDS.search(text):
-        return None  # unnamed types are named by the path of their file
     shared = re.sub(_MARKER % re.escape(base), rb"\1" + b"\0", text, flags=re.MULTILINE)
     return None if base in shared else shared
 
