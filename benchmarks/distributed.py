@@ -10,7 +10,8 @@ Measures, every way in turn in each round so that a drifting machine hits all al
 
 * wall time per call of a trivial C file that was never seen before (no cache can hit: its text is new each time);
 * wall time per call of a large C++ file (many headers, about two seconds of template instantiation), new each time;
-* wall time and the client's CPU seconds (build processes and the tool's daemon, not the workers) for a C++ tree.
+* wall time and the client's CPU seconds (build processes and the tool's daemon, not the workers) for a C++ tree;
+* how many cores of workers one core of the client's can feed then: plain's CPU seconds for the tree by the client's.
 
 By our own statistics every file must have been compiled on a worker, or the run does not count; for a peer the table
 says how many were (distcc runs with its fall-back off, so all of its were).
@@ -71,11 +72,15 @@ int main() { std::mt19937 engine(UNIQUE); return Table<2>().fill(engine); }
 
 @dataclass
 class Figures:
-    """What one way took: seconds per call, and (wall, client CPU) of each pass over the tree."""
+    """What one way took: seconds per call, and (wall, client CPU) of each pass over the tree.
+
+    ``daemon``: CPU seconds that its daemon itself has used for all the trivial files.
+    """
 
     trivial: list[float] = field(default_factory=list)
     large: list[float] = field(default_factory=list)
     tree: list[tuple[float, float]] = field(default_factory=list)
+    daemon: float = 0.0
     calls: int = 0
     remote: int = 0
 
@@ -151,10 +156,12 @@ def build_tree(way: peers.Way, sources: list[Path], unique: int, jobs: int) -> t
 def measure(way: peers.Way, figures: Figures, work: Path, options: argparse.Namespace, numbers: Iterator[int]) -> None:
     """One round of one way."""
     before, calls = way.remote(), 0
+    own = way.daemon_own_cpu()
     for _ in range(options.trivial):
         (work / "trivial.c").write_text(f"int unique_{next(numbers)}(int x) {{ return x + 1; }}\n")
         figures.trivial.append(timed(lambda: call(way, "gcc", ["-O2", "-c", "trivial.c", "-o", "trivial.o"], work)))
         calls += 1
+    figures.daemon += way.daemon_own_cpu() - own
     for _ in range(0 if options.only_trivial else options.large):
         (work / "large.cc").write_text(LARGE.replace("UNIQUE", str(next(numbers) % (1 << 31))))
         figures.large.append(timed(lambda: call(way, "g++", ["-O2", "-g", "-c", "large.cc", "-o", "large.o"], work)))
@@ -196,9 +203,11 @@ def table(results: dict[str, Figures]) -> str:
     base = results["plain"]
     trivial, large = statistics.median(base.trivial), statistics.median(base.large)
     rows = [
-        "| way | trivial C, ms | large C++, s | over plain | tree, wall s | tree, client CPU s | remote |",
-        "|---|---|---|---|---|---|---|",
+        "| way | trivial C, ms | its daemon CPU, ms | large C++, s | over plain | tree, wall s | tree, client CPU s "
+        "| cores fed | remote |",
+        "|---" * 9 + "|",
     ]
+    alone = statistics.median(cpu for _, cpu in base.tree)
     for name, figures in results.items():
         small, big = statistics.median(figures.trivial), statistics.median(figures.large)
         wall, cpu = (statistics.median(column) for column in zip(*figures.tree, strict=True))
@@ -206,7 +215,12 @@ def table(results: dict[str, Figures]) -> str:
             "-" if name == "plain" else f"{(big / large - 1) * 100:+.1f} % (trivial {(small - trivial) * 1e3:+.1f} ms)"
         )
         remote = "-" if name == "plain" else f"{figures.remote} of {figures.calls}"
-        rows.append(f"| {name} | {small * 1e3:.1f} | {big:.2f} | {over} | {wall:.2f} | {cpu:.2f} | {remote} |")
+        daemon, fed = "-", "-"
+        if name != "plain":
+            daemon, fed = f"{figures.daemon / len(figures.trivial) * 1e3:.1f}", f"{alone / cpu:.1f}"
+        rows.append(
+            f"| {name} | {small * 1e3:.1f} | {daemon} | {big:.2f} | {over} | {wall:.2f} | {cpu:.2f} | {fed} | {remote} |"
+        )
     return "\n".join(rows)
 
 
