@@ -87,6 +87,8 @@ class Job:
         self._again_found = again
         self._reservation = reservation
         self._ahead: Try | None = None
+        self._taken_back = 0
+        """Attempts that ended before their job came to a worker, since others had a use for the slot."""
         self._asked_before = 0.0
         self._early: Deferred[Allocation] | None = None
         self._dispatcher = dispatcher
@@ -152,6 +154,7 @@ class Job:
         if reservation is None:
             return None
         used = reservation.use()
+        self._taken_back += used.attempt.attempt - self._attempt.attempt
         self._attempt, self._asked_before, self._early = used.attempt, used.age, used.answer
         self._ahead = used.attempt if used.known else None
         self._allocating = used.known
@@ -261,12 +264,12 @@ class Job:
         self._emit(
             events.JOB_DONE,
             label=self._label,
-            attempts=self._attempt.attempt,
+            attempts=self._attempt.attempt - self._taken_back,
             seconds=dispatcher.clock.seconds() - self._began,
         )
         figures = JobFigures(
             job_id=self._attempt.job_id,
-            attempts=self._attempt.attempt,
+            attempts=self._attempt.attempt - self._taken_back,
             server_id=allocation.server_id,
             queue_seconds=self._queue_seconds,
             upload_seconds=self._upload_seconds,
@@ -297,7 +300,7 @@ class Job:
         if not isinstance(problem, SccacheTwistedError):
             self._dispatcher.log.log.failure("a defect in attempt {attempt}", failure, attempt=self._attempt)
             problem = InternalError(f"{type(problem).__name__}: {problem}")
-        if isinstance(problem, UnknownAttempt) and self._attempt == self._ahead:
+        if isinstance(problem, UnknownAttempt) and self._attempt == self._ahead and not self._was_running:
             return self._ask_as_any_other()
         self._history, step = self._history.after(problem, self._server_id, was_running=self._was_running)
         if not isinstance(problem, StillQueued):
@@ -317,6 +320,7 @@ class Job:
         self._emit(events.LEASE_TAKEN_BACK, reason="this job came for it too late")
         self._cancel_attempt()
         self._attempt, self._ahead = Try(self._attempt.job_id, self._attempt.attempt + 1), None
+        self._taken_back += 1
         return self.run()
 
     def _note_failure(self, problem: SccacheTwistedError) -> None:

@@ -95,7 +95,6 @@ class Bench:
         self._clients = clients
         self._read = dict.fromkeys(clients, 0)
         build(os.fsencode(self.launcher), dict(os.environb))
-        (place / "tmp").mkdir()
         for env in clients.values():
             subprocess.run([PROGRAM, "--start-server"], env=env, check=True, capture_output=True, timeout=60)
         self.servers = {worker.server_id for worker in cluster.status().workers.values()}
@@ -140,8 +139,7 @@ class Bench:
 
     def _call(self, case: Case, way: str) -> "subprocess.CompletedProcess[bytes]":
         place = self.site / case.name
-        # Some options have clang leave behind what reproduces a crash; beside the site nobody compares it.
-        words, env = case.words(place), {b"TMPDIR": os.fsencode(self._place / "tmp"), **case.environment(place)}
+        words, env = case.words(place), case.environment(place)
         client = _CLIENT.get(way)
         if client is not None:
             words = [os.fsencode(self.launcher), *words]

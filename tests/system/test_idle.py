@@ -13,7 +13,7 @@ from support.processes import with_variable, with_words
 
 MIB_IN_KIB = 1 << 10
 DAEMON, DAEMON_LATER, WORKER = 60 * MIB_IN_KIB, 100 * MIB_IN_KIB, 80 * MIB_IN_KIB
-DISTRIBUTING = 63 * MIB_IN_KIB
+DISTRIBUTING = 66 * MIB_IN_KIB
 """With the links to a scheduler and the connections to workers, which a daemon imports when it has a scheduler."""
 
 WATCHED_SECONDS = 3.0

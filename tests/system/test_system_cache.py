@@ -95,6 +95,7 @@ def daemon_pid(env: dict[str, str]) -> int:
 
 
 LOOKS = {
+    "inotify_add_watch",
     "stat",
     "lstat",
     "newfstatat",
