@@ -49,7 +49,8 @@ def test_killed_daemon(cluster, tree, plain, tmp_path):
     workers = [worker.pid for worker in cluster.status().workers.values()]
     with LocalCompilers(f"SPINS={SPINS}", workers) as here, running(_make(cluster, tree)) as make:
         remote, hit = wait_for(lambda: _under_way(cluster, workers), "four compilers run there", timeout=60)
-        (killed,) = _daemons(cluster)
+        # A child that has not yet become its program looks like the daemon itself.
+        (killed,) = wait_for(lambda: len(found := _daemons(cluster)) == 1 and found, "the daemon is seen alone")
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: not remote & _pids(workers), "what ran on the workers is dead", timeout=2.0)
         said = make.communicate(timeout=120)[0].decode("utf-8", "replace")
