@@ -1,10 +1,10 @@
 """One machine, one run: the same compilations plainly, through us, through sccache-dist 0.16 and through distcc.
 
     .venv/bin/python benchmarks/distributed.py [--rounds N] [--tree N] [--ways plain,ours,predicted,sccache-dist,distcc]
-    .venv/bin/python benchmarks/distributed.py --only-trivial --ways plain,ours,ahead,predicted,predicted-ahead
+    .venv/bin/python benchmarks/distributed.py --only-trivial --ways plain,unasked,ours,predicted-unasked,predicted
 
-*ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs. Those
-*ahead* hold slots ahead of their jobs (``dist.ahead = 4``): beside the others they show what that saves.
+*ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs. The *unasked* ones
+hold no slot ahead of a job (``dist.ahead = 0``): beside the others they show what that saves.
 
 Measures, every way in turn in each round so that a drifting machine hits all alike:
 
@@ -255,9 +255,9 @@ def main() -> None:
         "plain": lambda: peers.plain(scratch),
         "ours": lambda: peers.ours(scratch / "ours"),
         "predicted": lambda: peers.ours(scratch / "predicted", name="sccache-twisted, predicted", cache="10G"),
-        "ahead": lambda: peers.ours(scratch / "ahead", name="sccache-twisted, ahead 4", ahead=4),
-        "predicted-ahead": lambda: peers.ours(
-            scratch / "predicted-ahead", name="sccache-twisted, predicted, ahead 4", cache="10G", ahead=4
+        "unasked": lambda: peers.ours(scratch / "unasked", name="sccache-twisted, ahead 0", ahead=0),
+        "predicted-unasked": lambda: peers.ours(
+            scratch / "predicted-unasked", name="sccache-twisted, predicted, ahead 0", cache="10G", ahead=0
         ),
         "sccache-dist": lambda: peers.sccache_dist(scratch / "sccache", programs),
         "distcc": lambda: peers.distcc(scratch / "distcc"),

@@ -131,7 +131,7 @@ class ClientSettings:
         "dist",
         "ahead",
         Unit.INTEGER,
-        0,
+        4,
         "Most slots that this daemon asks for or holds while their jobs are still being prepared; 0: none. Whoever is "
         "ready goes first, and is given such a slot at once.",
         minimum=0,

@@ -138,7 +138,7 @@ class Bench:
             self.clock,
             scheduler,
             workers,
-            evolve(ClientSettings(ahead=4), **settings),
+            evolve(ClientSettings(), **settings),
             self.statistics,
             draw=lambda: 0.5,
             entropy=lambda size: next(self.minted).to_bytes(size, "big"),

@@ -112,7 +112,8 @@ def test_two_schedulers_fill_the_same_slots(pair, yard, tmp_path):
     assert refused["worker_full"] > 0, "the schedulers were never in each other's way"
     for worker, mark in zip(workers, marks, strict=True):
         at_once = most = 0
-        for event in worker.events("lease_granted", "job_finished", "job_cancelled", "lease_expired", since=mark):
+        ends = ("job_finished", "job_cancelled", "lease_expired", "lease_taken_back")
+        for event in worker.events("lease_granted", *ends, since=mark):
             at_once += 1 if event["event"] == "lease_granted" else -1
             most = max(most, at_once)
         assert 1 <= most <= SLOTS

@@ -22,8 +22,6 @@ TEXT = "static int twice(int x) { return 2 * x; }\n"
 def cluster() -> Iterator[Cluster]:
     """One worker with one slot, which has the compiler already."""
     with Cluster(1, slots=1, extra={"SCCACHE_LOG": "debug"}) as started:
-        configuration = started.directory / "client.toml"
-        configuration.write_text(configuration.read_text().replace("[dist]\n", "[dist]\nahead = 4\n", 1))
         place = started.directory / "warm"
         place.mkdir()
         (place / "warm.c").write_text("int warm;\n")

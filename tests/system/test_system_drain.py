@@ -243,7 +243,7 @@ def test_nothing_ran_on_the_client(build):
     assert build.stats.local_compiles == {}
     assert sum(build.stats.dist_compiles.values()) == UNITS
     assert len(build.done) == UNITS
-    assert {attempt for attempt, _ in build.done.values()} == {1}
+    assert {event["attempts"] for _, event in build.done.values()} == {1}
 
 
 @pytest.mark.parametrize(
