@@ -26,6 +26,7 @@ from sccache_twisted.client.calls import Answered, Call, Decision, ExecHere, Run
 from sccache_twisted.client.hits.servers import HitServers
 from sccache_twisted.client.pipeline import Pipeline
 from sccache_twisted.client.places import home_directory, private_directory
+from sccache_twisted.client.rest import Rest
 from sccache_twisted.client.slots import LocalSlots
 from sccache_twisted.errors import ConfigError, Malformed, SccacheTwistedError
 from sccache_twisted.interfaces import Finished
@@ -188,6 +189,7 @@ class Daemon(service.Service):
 
     Exactly one daemon serves a socket: it holds a lock beside it. ``end`` is called, with a reason, when the daemon
     should end; ``queries`` answer the ``Q`` frames. ``hit_servers`` take callers beside it when it can't take more.
+    ``at_rest`` is called when nobody has called for a moment.
     """
 
     def __init__(
@@ -199,6 +201,7 @@ class Daemon(service.Service):
         queries: dict[str, Answering],
         end: Callable[[str], None],
         hit_servers: HitServers,
+        at_rest: Callable[[], None],
         *,
         idle_seconds: float,
         max_request_bytes: int,
@@ -217,6 +220,7 @@ class Daemon(service.Service):
         self._reactor = reactor
         self._path = path
         self._end = end
+        self._rested = Rest(reactor, at_rest)
         self._idle_seconds = idle_seconds
         self._connections: set[LauncherProtocol] = set()
         self._factory = _Launchers(self)
@@ -263,6 +267,7 @@ class Daemon(service.Service):
             for connection in list(self._connections):
                 connection.drop()
             await self._empty
+        self._rested.stop()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -273,6 +278,7 @@ class Daemon(service.Service):
         if self._idle is not None and self._idle.active():
             self._idle.cancel()
         self.hit_servers.called()
+        self._rested.called()
         if len(self._connections) > _MOST_CONNECTIONS:
             self.log.emit(events.TOO_MANY_LINKS, peer="a launcher", limit=_MOST_CONNECTIONS)
             connection.drop()
@@ -280,6 +286,7 @@ class Daemon(service.Service):
     def disconnected(self, connection: LauncherProtocol) -> None:
         """A launcher has gone."""
         self._connections.discard(connection)
+        self._rested.called()
         if not self._connections:
             self._rest()
             if self._empty is not None:

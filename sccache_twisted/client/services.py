@@ -229,7 +229,10 @@ class ClientService(service.MultiService):
 
 
 class DaemonService(service.MultiService):
-    """The client daemon: a client, and the socket that launchers call. ``end`` ends the process, with a reason."""
+    """The client daemon: a client, and the socket that launchers call. ``end`` ends the process, with a reason.
+
+    ``at_rest`` is called when nobody has called for a moment.
+    """
 
     def __init__(
         self,
@@ -237,6 +240,7 @@ class DaemonService(service.MultiService):
         reactor: Any,
         end: Callable[[str], None],
         environ: Mapping[str, str] = os.environ,
+        at_rest: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
         self.client = ClientService(settings, reactor, environ)
@@ -263,6 +267,7 @@ class DaemonService(service.MultiService):
                 most=(settings.processes or min(cores(), _MOST_PROCESSES)) - 1,
                 idle_seconds=settings.hit_servers_idle_seconds,
             ),
+            at_rest,
             idle_seconds=settings.idle_seconds,
             max_request_bytes=settings.max_request_bytes,
         )

@@ -11,6 +11,7 @@ from sccache_twisted.client import DaemonService
 from sccache_twisted.client.places import journal_file
 from sccache_twisted.config import ClientSettings
 from sccache_twisted.plugins.common import Process, RoleOptions
+from sccache_twisted.plugins.memory import give_back
 
 
 class Options(RoleOptions):
@@ -30,6 +31,6 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     process = Process(options, reactor, lambda: {"socket": daemon.path.decode("utf-8", "replace")})
-    daemon = options.build(lambda: DaemonService(options.settings, reactor, process.end))
+    daemon = options.build(lambda: DaemonService(options.settings, reactor, process.end, at_rest=give_back))
     daemon.setServiceParent(process)  # type: ignore[no-untyped-call]  # Twisted's services have no types
     return process

@@ -13,7 +13,7 @@ from support.processes import with_variable, with_words
 
 MIB_IN_KIB = 1 << 10
 DAEMON, DAEMON_LATER, WORKER = 60 * MIB_IN_KIB, 100 * MIB_IN_KIB, 80 * MIB_IN_KIB
-DISTRIBUTING = 66 * MIB_IN_KIB
+DISTRIBUTING = 63 * MIB_IN_KIB
 """With the links to a scheduler and the connections to workers, which a daemon imports when it has a scheduler."""
 
 WATCHED_SECONDS = 3.0
@@ -97,11 +97,11 @@ def running(words, env, cwd):
     ids=["ten", "thousand"],
 )
 def test_a_daemon_with_the_disk_s_cache_is_small(tmp_path, count, bound):
-    """After its first ten jobs it takes 60 MiB, after a thousand 100."""
+    """At rest after its first ten jobs it takes 60 MiB, after a thousand 100."""
     with lone_daemon(tmp_path / "client") as client:
         compile_and_tell(running(client.launcher, client.env, tmp_path), tmp_path, count)
         assert client.stats()["compile_requests"] == count
-        assert resident(client.pid) <= bound
+        wait_for(lambda: resident(client.pid) <= bound, f"the daemon takes {bound} KiB at rest")
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_a_daemon_with_the_disk_s_cache_is_small(tmp_path, count, bound):
     ids=["ten", "thousand"],
 )
 def test_a_daemon_that_distributes_and_a_worker_are_small(tmp_path, count, bound):
-    """A worker takes 80 MiB; a daemon little more than one that has no scheduler."""
+    """A worker takes 80 MiB; a daemon at rest little more than one that has no scheduler."""
     with Cluster(1, slots=2, cache=True) as cluster:
         compile_and_tell(running(cluster.launcher, cluster.env, tmp_path), tmp_path, count)
         assert cluster.stats().dist_compiles == {"worker-1": count}
         ours = set(with_variable("SCCACHE_SERVER_UDS", cluster.env["SCCACHE_SERVER_UDS"]))
         (daemon,) = ours & set(with_words(b"sccache-client"))
-        assert resident(daemon) <= bound
+        wait_for(lambda: resident(daemon) <= bound, f"the daemon takes {bound} KiB at rest")
         (worker,) = cluster.status().workers.values()
         assert resident(worker.pid) <= WORKER
 
