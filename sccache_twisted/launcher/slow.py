@@ -90,10 +90,23 @@ def locked(descriptor: int) -> bool:
 
 
 def refuse_after_failure(starting: int) -> None:
-    """A daemon that failed to start just now is not tried again by each of a hundred launchers."""
+    """A daemon that failed to start just now is not tried again by each of a hundred launchers.
+
+    Neither is one that has failed since the launcher was called, however busy the machine is.
+    """
     failed = os.pread(starting, 64, 0)
-    if failed and 0 <= time.clock_gettime(time.CLOCK_BOOTTIME) - float(failed) < FAILED_RECENTLY_SECONDS:
+    if not failed:
+        return
+    since = time.clock_gettime(time.CLOCK_BOOTTIME) - float(failed)
+    if 0 <= since < max(FAILED_RECENTLY_SECONDS, called_before()):
         raise main.Lost("the daemon failed to start a moment ago")
+
+
+def called_before() -> float:
+    """How many seconds ago this process began, maybe as another program (proc(5))."""
+    with open("/proc/self/stat", "rb") as told:
+        began = int(told.read().rpartition(b")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
 
 
 def started(path: bytes, environ: main.Environment, here: bytes, deadline: float) -> _socket.socket:
