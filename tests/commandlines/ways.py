@@ -194,17 +194,20 @@ class Bench:
 
     @contextmanager
     def _traced(self, client: str | None) -> Iterator[Mapping[str, int]]:
-        """How many programs the daemon begins, by the case in whose directory: strace sees each."""
+        """How many programs the daemon and its hit servers begin, by the case in whose directory: strace sees each."""
         began: Counter[str] = Counter()
         if client is None:
             yield began
             return
         log = self._place / "strace.log"
-        (pid,) = with_variable("SCCACHE_SERVER_UDS", self._clients[client]["SCCACHE_SERVER_UDS"])
-        words = ["strace", "-f", "-q", "-s", "4096", "-e", "trace=chdir,execve", "-o", str(log), "-p", str(pid)]
+        # A hit server that begins later is followed as the daemon's child.
+        pids = list(with_variable("SCCACHE_SERVER_UDS", self._clients[client]["SCCACHE_SERVER_UDS"]))
+        assert pids, "the daemon runs"
+        words = ["strace", "-f", "-q", "-s", "4096", "-e", "trace=chdir,execve", "-o", str(log)]
+        words += [word for pid in pids for word in ("-p", str(pid))]
         with subprocess.Popen(words, stderr=subprocess.PIPE) as tracer:
             assert tracer.stderr is not None
-            wait_for(lambda: _traces(tracer.pid, pid), "strace has attached")
+            wait_for(lambda: all(_traces(tracer.pid, pid) for pid in pids), "strace has attached")
             yield began
             tracer.send_signal(signal.SIGINT)
             tracer.stderr.read()
@@ -219,10 +222,13 @@ class Bench:
 
 
 def _traces(tracer: int, traced: int) -> bool:
-    """Whether every thread of a process has its tracer."""
+    """Whether every thread of a process has its tracer, or the process has ended, as hit servers do by themselves."""
     tasks = Path(f"/proc/{traced}/task")
     wanted = f"TracerPid:\t{tracer}\n"
-    return all(wanted in (task / "status").read_text() for task in tasks.iterdir())
+    try:
+        return all(wanted in (task / "status").read_text() for task in tasks.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return not tasks.exists()
 
 
 def _is_stored(run: Run, way: str) -> bool:
