@@ -62,6 +62,7 @@ def main() -> None:
     counts = sorted(map(int, chosen.jobs.split(",")))
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         root = Path(place)
+        root.chmod(0o755)  # as root, jobs run as users of their own
         ways = [stack.enter_context(caches.ours(root / "alone", Path(sys.executable).with_name("sccache-twisted")))]
         shared = stack.enter_context(peers.ours(root / "cluster", 1, cache="1G"))
         measured = {"daemon with the disk's cache": ways[0].client_pids[0]}
