@@ -6,8 +6,8 @@ from the logs that the fault was met by jobs of the build, and that a worker tha
 
 import os
 import shutil
-import subprocess
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from bad_input_kit import tiny_disk
@@ -221,9 +221,19 @@ def test_what_a_worker_keeps_is_damaged(farm, twins, tmp_path, harm, noticed, as
 
 def faketime(hours):
     """The environment in which a program's clock is wrong; the program faketime itself would be another pid."""
-    shown = subprocess.run(["faketime", "-f", f"{hours:+}h", "env"], check=True, capture_output=True, text=True).stdout
-    found = dict(line.split("=", 1) for line in shown.splitlines())
-    return {name: found[name] for name in ("LD_PRELOAD", "FAKETIME")}
+    library, *_ = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    return {"LD_PRELOAD": str(library), "FAKETIME": f"{hours:+}h"}
+
+
+def faketime_for_users(hours):
+    """The same as words before a command whose children become other users.
+
+    The library names a semaphore in /dev/shm after its process, and one that is killed leaves it there. Where the pid
+    comes back to a process of another user, that one ends at its start: this command has a /dev/shm of its own.
+    """
+    private = 'mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec env "$@"'
+    clock = (f"{name}={value}" for name, value in faketime(hours).items())
+    return ("unshare", "--mount", "sh", "-c", private, "sh", *clock)
 
 
 @pytest.mark.parametrize("seed", seeds())
@@ -237,7 +247,7 @@ def test_a_clock_is_two_hours_off(farm, yard, tmp_path, here, there, seed):
     client = farm.client(f"client-{here % 24}", start=False)
     client.env |= faketime(here)
     worker = farm.worker(f"worker-{there % 24}", start=False)
-    worker.env |= faketime(there)
+    worker.wrap = faketime_for_users(there)
     farm.client(client.name)
     with serving(farm, worker.name), yard.build(client, parallel=5 + seed % 3) as build:
         build.finish(tmp_path / "ours")
