@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -101,40 +101,76 @@ def _tasks_of(uid: int) -> int:
 
 
 def measure(roots: Sequence[int]) -> dict[int, Usage]:
-    """What the process trees below these pids use, of the disk only what has no name; one that is gone uses nothing."""
-    parents: dict[int, list[int]] = {}
-    figures: dict[int, tuple[int, float]] = {}
+    """What the process trees below these pids use, of the disk only what has no name; one that is gone uses nothing.
+
+    Where the kernel names children this costs what the trees are large, however many processes the machine has.
+    """
+    children = _named_children if os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children") else _searched()
+    return {root: _sum(root, children) for root in roots}
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc, whole; OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(fd, 1 << 16)]
+        while parts[-1]:
+            parts.append(os.read(fd, 1 << 16))
+    finally:
+        os.close(fd)
+    return b"".join(parts)
+
+
+def _stat(pid: int | str) -> list[bytes]:
+    """The fields of a process's ``stat`` from its state on (proc(5)); OSError."""
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+
+
+def _named_children(pid: int) -> list[int]:
+    """A process's children, by the kernel's list for each of its threads; one that ends meanwhile may hide others."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):
+                found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+    return found
+
+
+def _searched() -> Callable[[int], Sequence[int]]:
+    """The same from every process's word for its parent, for kernels without such lists (CONFIG_PROC_CHILDREN)."""
+    children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError, IndexError, ValueError):
-                parent, memory, cpu = _process(name)
-                parents.setdefault(parent, []).append(int(name))
-                figures[int(name)] = (memory, cpu)
-    return {root: _sum(root, parents, figures) for root in roots}
+                children.setdefault(int(_stat(name)[1]), []).append(int(name))
+    return lambda pid: children.get(pid, ())
 
 
-def _process(pid: str) -> tuple[int, int, float]:
-    """A process's parent, own memory in bytes, and CPU seconds, its dead children's included (proc(5))."""
-    with open(f"/proc/{pid}/stat", "rb") as stream:
-        fields = stream.read().rpartition(b")")[2].split()
-    with open(f"/proc/{pid}/statm", "rb") as stream:
-        _, resident, shared, *_ = stream.read().split()
-    ticks = sum(int(field) for field in fields[11:15])
-    return int(fields[1]), (int(resident) - int(shared)) * _PAGE, ticks / _TICKS
+def _process(pid: int) -> tuple[int, float]:
+    """A process's own memory in bytes, and CPU seconds, its dead children's included (proc(5)); OSError."""
+    _, resident, shared, *_ = _read(f"/proc/{pid}/statm").split()
+    ticks = sum(map(int, _stat(pid)[11:15]))
+    return (int(resident) - int(shared)) * _PAGE, ticks / _TICKS
 
 
-def _sum(root: int, parents: dict[int, list[int]], figures: dict[int, tuple[int, float]]) -> Usage:
+def _sum(root: int, children: Callable[[int], Sequence[int]]) -> Usage:
     processes, memory, cpu = 0, 0, 0.0
     unnamed: dict[tuple[int, int], tuple[int, bool]] = {}
+    seen: set[int] = set()
     pending = [root]
     while pending:
         pid = pending.pop()
-        if pid in figures:
+        # What ends while we look may give its pid to somebody else.
+        if pid in seen:
+            continue
+        seen.add(pid)
+        with suppress(OSError, IndexError, ValueError):
+            own, used = _process(pid)
             processes += 1
-            memory += figures[pid][0]
-            cpu += figures[pid][1]
+            memory += own
+            cpu += used
             _find_unnamed(pid, unnamed)
-        pending += parents.get(pid, ())
+        pending += children(pid)
     memory += sum(size for size, in_memory in unnamed.values() if in_memory)
     return Usage(processes, memory, cpu, sum(size for size, in_memory in unnamed.values() if not in_memory))
 
