@@ -6,7 +6,7 @@
 *ours* never saw a file before; *predicted* saw another text of it, so that no preprocessor runs. The *unasked* ones
 hold no slot ahead of a job (``dist.ahead = 0``): beside the others they show what that saves.
 
-Measures, every way in turn in each round so that a drifting machine hits all alike:
+Measures, every way in turn in each round (large files call by call) so that a drifting machine hits all alike:
 
 * wall time per call of a trivial C file that was never seen before (no cache can hit: its text is new each time);
 * wall time per call of a large C++ file (many headers, about two seconds of template instantiation), new each time;
@@ -22,6 +22,7 @@ Prints one Markdown table of medians; overheads are against plain in the same ru
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import shutil
 import statistics
@@ -33,6 +34,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import peers
@@ -153,21 +155,10 @@ def build_tree(way: peers.Way, sources: list[Path], unique: int, jobs: int) -> t
     return wall, children_cpu() + way.daemon_cpu() - before
 
 
-def measure(way: peers.Way, figures: Figures, work: Path, options: argparse.Namespace, numbers: Iterator[int]) -> None:
-    """One round of one way."""
-    before, calls = way.remote(), 0
-    own = way.daemon_own_cpu()
-    for _ in range(options.trivial):
-        (work / "trivial.c").write_text(f"int unique_{next(numbers)}(int x) {{ return x + 1; }}\n")
-        figures.trivial.append(timed(lambda: call(way, "gcc", ["-O2", "-c", "trivial.c", "-o", "trivial.o"], work)))
-        calls += 1
-    figures.daemon += way.daemon_own_cpu() - own
-    for _ in range(0 if options.only_trivial else options.large):
-        (work / "large.cc").write_text(LARGE.replace("UNIQUE", str(next(numbers) % (1 << 31))))
-        figures.large.append(timed(lambda: call(way, "g++", ["-O2", "-g", "-c", "large.cc", "-o", "large.o"], work)))
-        calls += 1
-    if not options.only_trivial:
-        calls += measure_tree(way, figures, work, options, numbers)
+def remotely(way: peers.Way, figures: Figures, counted: Callable[[], int]) -> None:
+    """Count what ``counted`` compiles, and how much of it a worker did; it says how many calls it made."""
+    before = way.remote()
+    calls = counted()
     after = way.remote()
     figures.calls += calls
     figures.remote += calls if before is None or after is None else after - before
@@ -175,6 +166,25 @@ def measure(way: peers.Way, figures: Figures, work: Path, options: argparse.Name
         raise SystemExit(
             f"{way.name}: {figures.calls - figures.remote} of {figures.calls} compilations ran on the client"
         )
+
+
+def measure_large(way: peers.Way, figures: Figures, work: Path, numbers: Iterator[int]) -> int:
+    """One large file."""
+    (work / "large.cc").write_text(LARGE.replace("UNIQUE", str(next(numbers) % (1 << 31))))
+    figures.large.append(timed(lambda: call(way, "g++", ["-O2", "-g", "-c", "large.cc", "-o", "large.o"], work)))
+    return 1
+
+
+def measure_trivial(
+    way: peers.Way, figures: Figures, work: Path, options: argparse.Namespace, numbers: Iterator[int]
+) -> int:
+    """The trivial files of a round; how many calls that were."""
+    own = way.daemon_own_cpu()
+    for _ in range(options.trivial):
+        (work / "trivial.c").write_text(f"int unique_{next(numbers)}(int x) {{ return x + 1; }}\n")
+        figures.trivial.append(timed(lambda: call(way, "gcc", ["-O2", "-c", "trivial.c", "-o", "trivial.o"], work)))
+    figures.daemon += way.daemon_own_cpu() - own
+    return int(options.trivial)
 
 
 def measure_tree(
@@ -271,10 +281,20 @@ def main() -> None:
             work.mkdir()
             for way in ways:
                 warm_up(way, work, numbers)
+            results = {way.name: Figures() for way in ways}
             for number in range(options.rounds):
+                print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
                 for way in ways:
-                    print(f"round {number + 1} of {options.rounds}: {way.name}", file=sys.stderr, flush=True)
-                    measure(way, results.setdefault(way.name, Figures()), work, options, numbers)
+                    figures = results[way.name]
+                    remotely(way, figures, partial(measure_trivial, way, figures, work, options, numbers))
+                if options.only_trivial:
+                    continue
+                # A small difference of large numbers: call by call in turn.
+                for _, way in itertools.product(range(options.large), ways):
+                    remotely(way, results[way.name], partial(measure_large, way, results[way.name], work, numbers))
+                for way in ways:
+                    figures = results[way.name]
+                    remotely(way, figures, partial(measure_tree, way, figures, work, options, numbers))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(trivial_table(results) if options.only_trivial else table(results))
