@@ -100,7 +100,7 @@ class ClientService(service.MultiService):
                 bases=tuple(map(os.fsencode, settings.basedirs)),
             )
         self.finder = CompilerFinder(self.runner, settings.cc_only_basenames)
-        self._lister = Lister(self.runner, settings.preprocessor_slots or cores() + 1)
+        self._lister = Lister(reactor, self.runner, settings.preprocessor_slots or cores() + 1)
         self.pipeline = Pipeline(
             reactor,
             self.runner,

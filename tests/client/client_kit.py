@@ -55,7 +55,7 @@ async def listed(
     """List and gather as the pipeline does, at most ``tries`` times."""
     env = env or env_of()
     compilation = understood(compiler, words, cwd, env)
-    lister = Lister(ProcessRunner(reactor), 2)
+    lister = Lister(reactor, ProcessRunner(reactor), 2)
     memo = memo or FileMemo()
     arrival_ns = time.time_ns() if arrival_ns is None else arrival_ns
     earlier = None

@@ -146,7 +146,7 @@ class Bench:
         self.world = world
         self.statistics = Statistics()
         self.runner = ProcessRunner(reactor)
-        self.lister = Lister(self.runner, 3)
+        self.lister = Lister(reactor, self.runner, 3)
         self.finder = CompilerFinder(self.runner)
         toolchains = Toolchains(ToolchainCache(os.fsencode(cache)))
         self.cache = None

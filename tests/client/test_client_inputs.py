@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 from client_kit import CLANG, GCC, GXX, by_path, compiled_in, env_of, listed, rebuilt, understood
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from sccache_twisted.client.fallback import InputChanged
 from sccache_twisted.client.inputs import (
@@ -22,6 +23,7 @@ from sccache_twisted.client.inputs import (
     Lister,
     Question,
     gather,
+    listing,
     still_current,
 )
 from sccache_twisted.compilers.searchpath import SearchPath
@@ -249,6 +251,27 @@ async def test_changed_between_listing_and_reading(tmp_path: Path) -> None:
     assert any(path == os.fsencode(cwd / "b.h") for path, _ in found.fresh)
 
 
+@pytest_twisted.ensureDeferred
+async def test_written_just_before_the_listing(tmp_path: Path) -> None:
+    """What a build writes and compiles at once is listed once, also within one moment of the kernel's clock."""
+    for number in range(40):
+        cwd = write(tmp_path, {"a.c": f"int a{number};\n"})
+        assert isinstance(await listed(GCC, ["-c", "a.c"], cwd, tries=1), Gathered)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_source_from_the_future_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is another machine's; it stays, however long one waits."""
+    cwd = write(tmp_path, {"a.c": "int a;\n"})
+    lister = Lister(reactor, ProcessRunner(reactor), 1)
+    monkeypatch.setattr(listing, "kernel_time_ns", lambda: 0)
+    work = lister.list(understood(GCC, ["-c", "a.c"], cwd), os.fsencode(cwd), env_of())
+    run = await Deferred.fromCoroutine(work).addTimeout(20, reactor)
+    assert isinstance(run, Listed)
+    run.forget()
+    lister.close()
+
+
 def test_changed_twice(tmp_path: Path) -> None:
     """A file that has another signature after the second listing is a changed one."""
     cwd = write(tmp_path, {"a.c": "int a;\n"})
@@ -313,7 +336,7 @@ async def test_time_macros(tmp_path: Path, text: str, env: dict[str, str], shown
     found = await listed(GCC, ["-c", "a.c"], cwd)
     assert isinstance(found, Gathered)
     assert found.time_macros
-    lister = Lister(ProcessRunner(reactor), 1)
+    lister = Lister(reactor, ProcessRunner(reactor), 1)
     run = await lister.list(understood(GCC, ["-c", "a.c"], cwd), os.fsencode(cwd), env_of(**env))
     assert isinstance(run, Listed)
     assert run.shows_time() is shown

@@ -78,7 +78,7 @@ class Client:
     def __init__(self, reactor: Any, store: Path) -> None:
         self._taker = Taker()
         self._runner = ProcessRunner(reactor)
-        self._lister = Lister(self._runner, 3)
+        self._lister = Lister(reactor, self._runner, 3)
         self._finder = CompilerFinder(self._runner)
         self._toolchains = Toolchains(ToolchainCache(os.fsencode(store)))
         self._entries: dict[tuple[str, bytes], tuple[Entry, ...]] = {}

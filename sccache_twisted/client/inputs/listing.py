@@ -18,6 +18,8 @@ from contextlib import suppress
 
 from attrs import evolve, frozen
 from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from sccache_twisted.compilers.depfile import is_one_rule, parse_depfile
 from sccache_twisted.compilers.searchpath import SearchPath, parse_search_path
@@ -28,6 +30,9 @@ _STREAM_LIMIT = 16 << 20
 _LARGEST_TEXT = 256 << 20
 _FAST_SCRATCH = b"/dev/shm"
 _CLOCK_REALTIME_COARSE = 5
+_TICK_NS = 10_000_000
+"""The longest time for which the clock that files are stamped with may stand still."""
+_LOOK_SECONDS = 0.001
 _YOUNG_SECONDS = 60.0
 _DATE = re.compile(rb'"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d \d{4}"')
 _TIME = re.compile(rb'"[0-2]\d:[0-5]\d:[0-6]\d"')
@@ -117,7 +122,8 @@ def _remove_abandoned(path: bytes) -> None:
 class Lister:
     """Runs preprocessors, ``slots`` at once, in a scratch directory of its own."""
 
-    def __init__(self, runner: IProcessRunner, slots: int) -> None:
+    def __init__(self, clock: IReactorTime, runner: IProcessRunner, slots: int) -> None:
+        self._clock = clock
         self._runner = runner
         self._turns = DeferredSemaphore(slots)
         self._scratch = Scratch()
@@ -150,6 +156,7 @@ class Lister:
         good = False
         try:
             begins()
+            await self._settled(os.path.join(cwd, compilation.source))
             began = kernel_time_ns()
             ended = await self._runner.run(
                 [compiler.argv0, *own, *compilation.listing_args],
@@ -167,6 +174,19 @@ class Lister:
         if not good:
             return RunsLocally("preprocessor_error", _complaint(ended))
         return evolve(listed, chatter=ended.stderr, began_ns=began)
+
+    async def _settled(self, source: bytes) -> None:
+        """Wait out the moment in which a source was written: it would be taken for one that changes while it is read.
+
+        A build that writes what it compiles would list everything twice.
+        """
+        try:
+            changed = os.stat(source).st_ctime_ns
+        except OSError:
+            return
+        last = changed + _TICK_NS
+        while changed >= kernel_time_ns() and time.time_ns() < last:
+            await deferLater(self._clock, _LOOK_SECONDS)
 
 
 def _complaint(ended: Finished) -> str:
