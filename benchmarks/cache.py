@@ -14,7 +14,7 @@ most of the standard library:
 * preprocessed hit: a comment in a header has changed, so that a preprocessor must run and the compiler need not;
 * miss: a constant in the source has changed; and the same for a trivial C file, where it shows what a miss adds.
 
-Then a tree of C++ files, all of them hits, by ``make -jN``.
+Then a tree of C++ files, all of them hits, by ``ninja -jN``.
 
 Wall is a call's from its start to its end, as a median of all; CPU is the whole process tree's: what the ended children
 have used, and what the tool's daemon has (by ``/proc/PID/stat``) until it is idle again, divided by the calls. Each
@@ -90,8 +90,6 @@ class Bench:
         self.unique("0")
         self.comment()
         self.tree = [path.name for path in tree_sources(tree, work)]
-        objects = " ".join(f"{name}.o" for name in self.tree)
-        Path("Makefile").write_text(f"all: {objects}\n%.cc.o: %.cc\n\t$(CXX) -O1 -g -Iinclude -c $< -o $@\n")
         time.sleep(SETTLED_SECONDS)
 
     def unique(self, number: str) -> None:
@@ -137,11 +135,15 @@ class Bench:
         time.sleep(SETTLED_SECONDS)
         return self.call(way, "gcc", "-O1", "-c", "trivial.c", "-o", "trivial.o")
 
-    def make(self, way: Cache, jobs: int) -> float:
-        """Make the whole tree."""
+    def build(self, way: Cache, jobs: int) -> float:
+        """Build the whole tree with ninja."""
         for name in self.tree:
             Path(f"{name}.o").unlink(missing_ok=True)
-        return self.call(Cache(way.name, env=way.env), "make", f"-j{jobs}", f"CXX={' '.join([*way.prefix, 'g++'])}")
+        compiler = " ".join([*way.prefix, "g++"])
+        rule = f"rule cxx\n  command = {compiler} -O1 -g -Iinclude -c $in -o $out\n"
+        steps = "".join(f"build {name}.o: cxx {name}\n" for name in self.tree)
+        Path("build.ninja").write_text(rule + steps)
+        return self.call(Cache(way.name, env=way.env), "ninja", f"-j{jobs}")
 
     def check(self, way: Cache, *names: str) -> None:
         """Compare objects with the plain compiler's, which come first."""
@@ -189,10 +191,10 @@ def measure(bench: Bench, way: Cache, figures: Figures, options: argparse.Namesp
         bench.check(way, "large.o")
         column(way, figures, COLUMNS[1], options.preprocessed, commented)
     bench.check(way, "large.o")
-    bench.make(way, peers.SLOTS)
+    bench.build(way, peers.SLOTS)
     for jobs in options.jobs:
         daemon, hits, used = way.daemon_cpu(), way.hits(), cpu(way)
-        wall = bench.make(way, jobs)
+        wall = bench.build(way, jobs)
         figures.trees[jobs].append((wall, cpu(way) - used, way.daemon_cpu() - daemon))
         if hits is not None and way.hits() != hits + len(bench.tree):
             raise SystemExit(f"{way.name}: {(way.hits() or 0) - hits} of {len(bench.tree)} were hits")
