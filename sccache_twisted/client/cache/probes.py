@@ -96,9 +96,10 @@ class _Tracing:
         for path in candidates(operand, directory, self._question.search_path):
             if first:
                 self._no_precompiled(path)
-            if self._view.is_file(path):
+            read = path in self._read
+            if read or self._view.is_file(path):
                 self._found.add(path)
-                if path not in self._read:
+                if not read:
                     self._unread(path)
                 return
             self.absent.add(path)
