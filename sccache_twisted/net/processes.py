@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,6 +31,7 @@ from sccache_twisted.interfaces import Finished, IProcessRunner
 
 _READ: Final = 1 << 16
 _PIPE: Final = 1 << 20
+_SHORT_SECONDS: Final = 0.05
 _CANNOT_EXECUTE: Final = {errno.ENOENT: 127, errno.ENOTDIR: 127, errno.EACCES: 126, errno.ENOEXEC: 126}
 
 
@@ -95,7 +96,7 @@ class Watched:
 
 
 class _Stream:
-    """One of the child's output pipes, read until its end or its bound."""
+    """One of the child's output pipes, read until its end or its bound; not watched before :meth:`watch`."""
 
     def __init__(self, reactor: Any, fd: int, limit: int, too_large: Callable[[], None]) -> None:
         os.set_blocking(fd, False)
@@ -104,7 +105,21 @@ class _Stream:
         self._limit = limit
         self._too_large = too_large
         self._fd = fd
-        self._watched = Watched(reactor, fd, self._read_some)
+        self._reactor = reactor
+        self._watched: Watched | None = None
+        self._open = True
+
+    def watch(self) -> None:
+        """Read from now on as output comes."""
+        self._watched = Watched(self._reactor, self._fd, self._read_some)
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            if self._watched is not None:
+                self._watched.close()
+            else:
+                os.close(self._fd)
 
     def _read_some(self) -> None:
         try:
@@ -112,7 +127,7 @@ class _Stream:
         except BlockingIOError:
             return
         if not data:
-            self._watched.close()
+            self._close()
             return
         self._size += len(data)
         if self._size > self._limit:
@@ -123,12 +138,12 @@ class _Stream:
 
     def rest(self) -> bytes:
         """Everything that was written until now; reads no more after this."""
-        while self._watched.open and self._size <= self._limit:
+        while self._open and self._size <= self._limit:
             before = self._size
             self._read_some()
             if self._size == before:
                 break
-        self._watched.close()
+        self._close()
         return b"".join(self._chunks)
 
 
@@ -156,6 +171,13 @@ class Child:
         for pipe in (popen.stdout, popen.stderr):
             if pipe is not None:
                 pipe.close()
+        # A compiler writes its words one by one, and each would wake us: those of a short run are read at its end.
+        self._long: IDelayedCall | None = reactor.callLater(_SHORT_SECONDS, self._is_long)
+
+    def _is_long(self) -> None:
+        self._long = None
+        for stream in self._streams:
+            stream.watch()
 
     def wait(self) -> Deferred[Ended]:
         """Fires when the process has ended; fails with TooLarge. Cancelling ends the waiting, not the process."""
@@ -193,6 +215,9 @@ class Child:
         # Not reaped yet, so the group's number still is ours to signal.
         self.kill()
         self._pidfd.close()
+        if self._long is not None:
+            self._long.cancel()
+            self._long = None
         _, wait_status, usage = os.wait4(self.pid, 0)
         code = os.waitstatus_to_exitcode(wait_status)
         self._popen.returncode = code
