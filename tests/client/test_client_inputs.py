@@ -259,12 +259,16 @@ async def test_written_just_before_the_listing(tmp_path: Path) -> None:
         assert isinstance(await listed(GCC, ["-c", "a.c"], cwd, tries=1), Gathered)
 
 
+@pytest.mark.parametrize("ahead", [0, 3_600_000_000_000])
 @pytest_twisted.ensureDeferred
-async def test_a_source_from_the_future_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its time is another machine's; it stays, however long one waits."""
+async def test_a_source_from_the_future_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """A clock that does not move, or another machine's: the source stays as new, however long one waits."""
     cwd = write(tmp_path, {"a.c": "int a;\n"})
+    stamped = (cwd / "a.c").stat().st_ctime_ns
+    monkeypatch.setattr(listing, "kernel_time_ns", lambda: stamped - ahead)
     lister = Lister(reactor, ProcessRunner(reactor), 1)
-    monkeypatch.setattr(listing, "kernel_time_ns", lambda: 0)
     work = lister.list(understood(GCC, ["-c", "a.c"], cwd), os.fsencode(cwd), env_of())
     run = await Deferred.fromCoroutine(work).addTimeout(20, reactor)
     assert isinstance(run, Listed)

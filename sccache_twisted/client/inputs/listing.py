@@ -33,6 +33,7 @@ _CLOCK_REALTIME_COARSE = 5
 _TICK_NS = 10_000_000
 """The longest time for which the clock that files are stamped with may stand still."""
 _LOOK_SECONDS = 0.001
+_MOST_LOOKS = 10
 _YOUNG_SECONDS = 60.0
 _DATE = re.compile(rb'"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]\d \d{4}"')
 _TIME = re.compile(rb'"[0-2]\d:[0-5]\d:[0-6]\d"')
@@ -184,8 +185,10 @@ class Lister:
             changed = os.stat(source).st_ctime_ns
         except OSError:
             return
-        last = changed + _TICK_NS
-        while changed >= kernel_time_ns() and time.time_ns() < last:
+        for _ in range(_MOST_LOOKS):
+            # A time that is further ahead is another machine's, and does not come soon.
+            if not 0 <= changed - kernel_time_ns() < _TICK_NS:
+                break
             await deferLater(self._clock, _LOOK_SECONDS)
 
 
