@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -91,6 +92,10 @@ def test_a_look_at_a_job_does_not_look_at_the_machine(tree, monkeypatch):
 
 
 def _descendants(root):
-    """By ps: every process whose session is the root's."""
-    said = subprocess.run(["ps", "-o", "pid=", "-s", str(root)], check=True, capture_output=True, text=True).stdout
-    return {int(word) for word in said.split()} - {root}
+    """Every process of the root's session."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(ProcessLookupError):
+            if os.getsid(int(name)) == root:
+                found.add(int(name))
+    return found - {root}
