@@ -11,6 +11,8 @@ from support.cluster import Cluster, wait_for
 from support.farm import TIMERS, Farm
 from support.processes import with_variable, with_words
 
+from sccache_twisted.client.rest import REST_SECONDS
+
 MIB_IN_KIB = 1 << 10
 DAEMON, DAEMON_LATER, WORKER = 60 * MIB_IN_KIB, 100 * MIB_IN_KIB, 80 * MIB_IN_KIB
 DISTRIBUTING = 63 * MIB_IN_KIB
@@ -132,14 +134,14 @@ def test_a_daemon_imports_what_it_uses(tmp_path):
 
 
 def at_rest(pid: int) -> None:
-    """Wait until a process has not woken for a second."""
+    """Wait until a process has not woken for longer than it waits before it tidies up."""
     last = [-1.0, 0.0]
 
     def still() -> bool:
         now = wakes(pid)
         if now != last[0]:
             last[:] = [now, time.monotonic()]
-        return time.monotonic() - last[1] >= 1.0
+        return time.monotonic() - last[1] > REST_SECONDS + 0.5
 
     wait_for(still, f"{pid} is at rest")
 
