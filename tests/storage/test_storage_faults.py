@@ -14,6 +14,9 @@ from sccache_twisted.config.load import load
 from sccache_twisted.errors import StorageError
 from sccache_twisted.storage.configured import open_store
 
+# Bounds on time are judged, so nothing else may run.
+pytestmark = pytest.mark.alone
+
 DEADLINE = 0.25
 SLACK = 0.5
 """What a busy machine of two cores may add to a deadline."""
