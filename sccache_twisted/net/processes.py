@@ -273,7 +273,7 @@ def start(
         bufsize=0,
     )
     if popen.stdout is not None:
-        # A megabyte of preprocessed text should not wait for the reactor's turn, where the kernel allows it.
+        # A megabyte of output should not wait for the reactor's turn, where the kernel allows it.
         with suppress(OSError):
             fcntl.fcntl(popen.stdout.fileno(), 1031, _PIPE)  # F_SETPIPE_SZ
     return Child(reactor, popen, limit)

@@ -9,6 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from sccache_twisted.errors import TooLarge
+from sccache_twisted.net import processes
 from sccache_twisted.net.processes import ProcessRunner, start
 
 ENV = {b"PATH": b"/usr/bin:/bin"}
@@ -39,6 +40,26 @@ async def test_status_and_streams_arrive_whole(reactor):
     """A run ends with the status of the shell and every byte of both streams."""
     done = await run(reactor, b"head -c 300000 /dev/zero; printf oops >&2; exit 3")
     assert (done.status, len(done.stdout), done.stderr) == (3, 300000, b"oops")
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_than_a_pipe_holds_arrives_whole(reactor):
+    """Output that is read late blocks nobody for ever: a writer of more than a pipe holds is read while it writes."""
+    done = await run(reactor, b"head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero", limit=4 << 20)
+    assert (done.status, len(done.stdout), len(done.stderr)) == (0, 3000000, 3000000)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_words_of_a_short_run_do_not_wake_the_reactor(reactor, monkeypatch):
+    """They are read at its end; what counts as short is more here than any machine takes."""
+    monkeypatch.setattr(processes, "_SHORT_SECONDS", 60.0)
+    watched = []
+    monkeypatch.setattr(processes._Stream, "watch", watched.append)
+    done = await run(reactor, b"for n in 1 2 3; do echo $n; echo $n >&2; done")
+    assert done.stdout == done.stderr == b"1\n2\n3\n"
+    assert watched == []
+    left = [call for call in reactor.getDelayedCalls() if call.func.__name__ == "_is_long"]
+    assert left == [], "its timer went with it"
 
 
 @pytest_twisted.ensureDeferred
