@@ -54,7 +54,11 @@ async def test_the_words_of_a_short_run_do_not_wake_the_reactor(reactor, monkeyp
     """They are read at its end; what counts as short is more here than any machine takes."""
     monkeypatch.setattr(processes, "_SHORT_SECONDS", 60.0)
     watched = []
-    monkeypatch.setattr(processes._Stream, "watch", watched.append)
+
+    def watch(stream):
+        watched.append(stream)
+
+    monkeypatch.setattr(processes._Stream, "watch", watch)
     done = await run(reactor, b"for n in 1 2 3; do echo $n; echo $n >&2; done")
     assert done.stdout == done.stderr == b"1\n2\n3\n"
     assert watched == []
