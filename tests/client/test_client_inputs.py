@@ -361,9 +361,9 @@ async def test_speed(tmp_path: Path) -> None:
     question = Question(understood(GCC, compilation_words, cwd), os.fsencode(cwd), names, SearchPath(), late, late)
     best = 1.0
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.thread_time()
         found = gather(question, memo)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     assert isinstance(found, Gathered)
     assert len(found.inputs) >= 251
     assert best < 0.006, f"{best * 1000:.2f} ms"

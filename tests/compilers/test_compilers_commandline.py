@@ -342,6 +342,6 @@ def test_parsing_is_quick() -> None:
 
 
 def _timed(gcc: object, args: list[bytes]) -> float:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     parse(gcc, args, b"/w", ENV, {}.get)  # type: ignore[arg-type]
-    return time.perf_counter() - begun
+    return time.thread_time() - begun

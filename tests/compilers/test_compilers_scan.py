@@ -158,9 +158,9 @@ def test_scanning_is_quick() -> None:
 
 
 def _timed(data: bytes) -> float:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     scan(data)
-    return time.perf_counter() - begun
+    return time.thread_time() - begun
 
 
 @pytest.mark.parametrize("name", ["gcc", "clang", "g++"])

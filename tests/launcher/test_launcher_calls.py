@@ -228,6 +228,7 @@ def test_deleted_directory(shared: Installation, tmp_path: Path) -> None:
     assert b"gcc" in ended.stdout
 
 
+@pytest.mark.alone
 def test_cost(program: Path, native: Path, shared: Installation, tmp_path: Path) -> None:
     """The script costs a shell and a bare Python, the native launcher a shell's start, and hardly more."""
     python = str(shared.prefix / "bin/python3")

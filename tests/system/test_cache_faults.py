@@ -20,8 +20,8 @@ UNITS = 32
 DEADLINE = 0.25
 WRITE_DEADLINE = 1.0
 SLACK = 0.5
-"""What four compilers and others' tests on two cores may add before the daemon's next turn. A call without a deadline
-would last as long as the fault, which is all the rest of the build."""
+"""What four compilers on two cores may add before the daemon's next turn. A call without a deadline would last as long
+as the fault, which is all the rest of the build."""
 
 RULES = {
     "timeout": DEADLINE,
@@ -127,6 +127,7 @@ def client(fault: Fault, tmp_path: Path) -> Iterator[Client]:
         yield started
 
 
+@pytest.mark.alone
 def test_redis_fails_while_a_build_looks_up(fault: Fault, client: Client, tmp_path: Path) -> None:
     """No call to it outlasts its deadline, it is left alone, every object is right; once it is well all are hits."""
     tree = fast_tree(tmp_path / "tree", UNITS)

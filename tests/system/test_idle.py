@@ -15,8 +15,12 @@ from sccache_twisted.client.rest import REST_SECONDS
 
 MIB_IN_KIB = 1 << 10
 DAEMON, DAEMON_LATER, WORKER = 60 * MIB_IN_KIB, 100 * MIB_IN_KIB, 80 * MIB_IN_KIB
-DISTRIBUTING = 63 * MIB_IN_KIB
-"""With the links to a scheduler and the connections to workers, which a daemon imports when it has a scheduler."""
+DISTRIBUTING = 42 * MIB_IN_KIB
+"""Of its own, with the links to a scheduler and the connections to workers, which only who has a scheduler imports.
+
+What else is resident are pages of libraries' files. They are everybody's, and how many of them the kernel maps beside
+those that are read depends on how the files lie in its cache: from 22 to 24 MiB for the same daemon in two checkouts.
+"""
 
 WATCHED_SECONDS = 3.0
 NEEDLESS = """\
@@ -66,9 +70,10 @@ UNWANTED = [
 ]
 
 
-def resident(pid: int) -> int:
-    """VmRSS in KiB."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+def resident(pid: int, which: str = "Rss") -> int:
+    """In KiB, counted page by page: the sums in /proc/PID/status lag behind by what each processor has not told."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{which}:"))
     return int(line.split()[1])
 
 
@@ -107,18 +112,18 @@ def test_a_daemon_with_the_disk_s_cache_is_small(tmp_path, count, bound):
 
 
 @pytest.mark.parametrize(
-    ("count", "bound"),
-    [(10, DISTRIBUTING), pytest.param(1000, DAEMON_LATER, marks=pytest.mark.full)],
+    ("count", "which", "bound"),
+    [(10, "Anonymous", DISTRIBUTING), pytest.param(1000, "Rss", DAEMON_LATER, marks=pytest.mark.full)],
     ids=["ten", "thousand"],
 )
-def test_a_daemon_that_distributes_and_a_worker_are_small(tmp_path, count, bound):
+def test_a_daemon_that_distributes_and_a_worker_are_small(tmp_path, count, which, bound):
     """A worker takes 80 MiB; a daemon at rest little more than one that has no scheduler."""
     with Cluster(1, slots=2, cache=True) as cluster:
         compile_and_tell(running(cluster.launcher, cluster.env, tmp_path), tmp_path, count)
         assert cluster.stats().dist_compiles == {"worker-1": count}
         ours = set(with_variable("SCCACHE_SERVER_UDS", cluster.env["SCCACHE_SERVER_UDS"]))
         (daemon,) = ours & set(with_words(b"sccache-client"))
-        wait_for(lambda: resident(daemon) <= bound, f"the daemon takes {bound} KiB at rest")
+        wait_for(lambda: resident(daemon, which) <= bound, f"the daemon takes {bound} KiB at rest")
         (worker,) = cluster.status().workers.values()
         assert resident(worker.pid) <= WORKER
 

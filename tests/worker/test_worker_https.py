@@ -69,6 +69,7 @@ def turns(reactor):
         running[0].cancel()
 
 
+@pytest.mark.alone
 @pytest_twisted.ensureDeferred
 async def test_what_is_large_is_packed_and_unpacked_beside_the_reactor(served, shop, reactor):
     """While 64 MB are read, compressed, decompressed and hashed, both ends go on with everything else."""

@@ -123,6 +123,7 @@ async def test_wrong_uploads_leave_nothing(served, c_job, shop, directory):
         assert client.worker.jobs.toolchains.get(toolchain.digest) is not None
 
 
+@pytest.mark.alone
 @pytest_twisted.ensureDeferred
 async def test_hang_up_kills_and_frees(served, shop, reactor):
     """A client that hangs up has its job's processes killed and the slot freed, within a second."""
