@@ -45,11 +45,13 @@ class WorkerState:
 
 
 def start(arguments: Namespace) -> int:
-    """Start everything; all or nothing."""
+    """Start everything, all or nothing; where only the scheduler has ended, start that one again."""
     home = Home.at(arguments.dir)
     with home.locked():
         home.must_be_traversable()
         running = [name for name in home.names() if home.pid(name) is not None]
+        if running and "scheduler" not in running and home.config("scheduler").exists():
+            return _start_scheduler_again(home, running)
         if running:
             raise UserError(
                 f"A cluster is running in {home.root} already ({', '.join(running)}): "
@@ -214,6 +216,23 @@ def _start_scheduler(home: Home, started: _Started) -> str:
     config["scheduler"] |= {"listen": _endpoint(ready["address"]), "http": _endpoint(ready["http"])}
     write_toml(home.config("scheduler"), config)
     return _scheduler_url(home)
+
+
+def _start_scheduler_again(home: Home, workers: list[str]) -> int:
+    """With its key, its tokens and its ports, so that the workers, who go on trying, find it."""
+    awake = {name for name in workers if processes.state(home.pid(name) or 0) != "T"}
+    home.ready_file("scheduler").unlink(missing_ok=True)
+    started: _Started = {}
+    try:
+        _start(home, "scheduler", "scheduler", started)
+        _wait_until(lambda: _registered(home) >= awake, "the workers to register again", home, started)
+    except BaseException:
+        processes.end(process.pid for process in started.values())
+        raise
+    print(
+        f"The scheduler is running again, pid {started['scheduler'].pid}, with {', '.join(sorted(awake)) or 'nobody'}."
+    )
+    return 0
 
 
 def _endpoint(address: str) -> str:

@@ -183,6 +183,33 @@ def test_a_worker_that_died_unasked_is_shown_dead(running):
     assert (shown["state"], shown["pid"]) == ("dead", None)
 
 
+def remote_compilations(directory):
+    stats = command("--show-stats", "--stats-format", "json", env={"SCCACHE_CONF": str(directory / "client.toml")})
+    counts = json.loads(stats.stdout)["stats"]
+    assert counts["local_compiles"] == {}
+    return sum(counts["dist_compiles"].values())
+
+
+def test_a_scheduler_that_ended_is_started_again_by_start(running, room):
+    """Where it alone has ended, start brings it back at its address, and its workers, which never ended, serve on."""
+    directory, _ = running
+    assert compile_through(directory, room / "before").returncode == 0
+    before, count = status(directory), remote_compilations(directory)
+    os.kill(before["scheduler"]["pid"], signal.SIGKILL)
+    assert processes.wait_for_end(before["scheduler"]["pid"], 60)
+    started = cluster("start", directory)
+    assert started.returncode == 0, started.stderr
+    after = status(directory)
+    assert after["scheduler"]["pid"] == Home.at(str(directory)).pid("scheduler") != before["scheduler"]["pid"]
+    assert f"pid {after['scheduler']['pid']}, with worker-1, worker-2" in started.stdout
+    assert after["scheduler"]["address"] == before["scheduler"]["address"]
+    living = [worker for worker in before["workers"] if worker["pid"]]
+    assert [worker for worker in after["workers"] if worker["pid"]] == living
+    assert {worker["state"] for worker in living} == {"alive"}
+    assert compile_through(directory, room / "after").returncode == 0
+    assert remote_compilations(directory) == count + 1
+
+
 def test_stop_ends_everything_and_may_be_repeated(room):
     """After stop no process of the cluster is left, not the client daemon either; stopping again is fine."""
     directory = room / "stopped"
