@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 from attrs import fields, has
 
+from sccache_twisted.config.client import ClientSettings
 from sccache_twisted.config.foreign import equivalent
 from sccache_twisted.config.keys import Row, rows
 from sccache_twisted.config.lines import line_of
-from sccache_twisted.config.settings import ClientSettings, SchedulerSettings, WorkerSettings
+from sccache_twisted.config.scheduler import SchedulerSettings
 from sccache_twisted.config.values import from_text, from_toml
+from sccache_twisted.config.worker import WorkerSettings
 from sccache_twisted.errors import ConfigError
 
 if sys.version_info >= (3, 11):

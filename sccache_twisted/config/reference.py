@@ -9,8 +9,8 @@ from typing import Any
 from sccache_twisted.config.foreign import FOREIGN
 from sccache_twisted.config.keys import Row, Unit
 from sccache_twisted.config.load import ROLES, all_rows
-from sccache_twisted.config.settings import WorkerSettings
 from sccache_twisted.config.values import written_size
+from sccache_twisted.config.worker import WorkerSettings
 
 BOUNDS_BEGIN = "<!-- made from the table of keys by make docs -->"
 BOUNDS_END = "<!-- end of the table -->"
@@ -18,7 +18,7 @@ BOUNDS_END = "<!-- end of the table -->"
 _OPENING = """\
 # Configuration
 
-This page is made from the table of keys in `sccache_twisted/config/settings.py` by `make docs`; do not edit it.
+This page is made from the tables of keys in `sccache_twisted/config` by `make docs`; do not edit it.
 
 Each role reads one TOML file of its own:
 
