@@ -115,6 +115,7 @@ class Conversation:
         self._finished = False
         self._watch = SilenceWatch(clock, silence_seconds, self._unsent_bytes, self._went_silent)
         self._sign: IDelayedCall | None = None
+        self._bound: IDelayedCall | None = None
         self._showing_life = False
 
     def moved(self) -> None:
@@ -125,6 +126,11 @@ class Conversation:
         """From now on tolerate this much silence: the worker has work to do before it can answer."""
         self._silence_seconds = max(seconds, self._silence_seconds)
         self._watch.allow(self._silence_seconds)
+
+    def answer_within(self, seconds: float) -> None:
+        """Give the worker up after so many seconds, whatever it moves: who shows progress for ever is of no use."""
+        why = f"{self._who} has had the job for {seconds:g} s and shows progress, but no result."
+        self._bound = self._clock.callLater(seconds, self._give_up, why)
 
     def abandon(self) -> None:
         """Nothing will be asked after all."""
@@ -160,8 +166,9 @@ class Conversation:
             raise judged from error
         finally:
             self._watch.stop()
-            if self._sign is not None:
-                self._sign.cancel()
+            for timer in (self._sign, self._bound):
+                if timer is not None and timer.active():
+                    timer.cancel()
             if self._finished:
                 self._exchange.finished()
             else:
@@ -189,7 +196,10 @@ class Conversation:
             self._current = None
 
     def _went_silent(self) -> None:
-        self._silent = Silence(f"{self._who} moved no byte for {self._silence_seconds:g} s.")
+        self._give_up(f"{self._who} moved no byte for {self._silence_seconds:g} s.")
+
+    def _give_up(self, why: str) -> None:
+        self._silent = Silence(why)
         # While dialling there is nothing to hang up yet; cancelling ends that too.
         self._exchange.hang_up()
         if self._current is not None:

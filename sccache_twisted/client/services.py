@@ -131,6 +131,7 @@ class ClientService(service.MultiService):
             WorkerAgent(reactor, connect, book, settings.links, insecure=settings.insecure),
             book,
             silence_seconds=settings.silence_seconds,
+            answer_seconds=settings.answer_seconds,
             compression_level=settings.compression_level,
         )
         peer = _Peer(workers)

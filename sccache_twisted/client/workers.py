@@ -74,6 +74,7 @@ class WorkerConnections:
         book: CertificateBook,
         *,
         silence_seconds: float,
+        answer_seconds: float,
         compression_level: int,
         refresh: Refresh | None = None,
     ) -> None:
@@ -82,6 +83,7 @@ class WorkerConnections:
         self._agent = agent
         self._book = book
         self._silence_seconds = silence_seconds
+        self._answer_seconds = answer_seconds
         self._alive_seconds = min(silence_seconds / _SIGNS, _LONGEST_BETWEEN_SIGNS)
         self._level = compression_level
         self._refresh = refresh
@@ -193,6 +195,7 @@ class WorkerConnections:
         headers.setRawHeaders(ALIVE_HEADER, [alive_header(self._alive_seconds)])
         producer = PiecewiseBody.of_bytes(body, talk.moved)
         talk.show_life(self._alive_seconds, producer)
+        talk.answer_within(self._answer_seconds)
         await talk.ask("POST", job_path(allocation.attempt), headers, producer, frames)
         progress.received(frames.size, frames.seconds)
         kind, payload = frames.last or (b"", b"")

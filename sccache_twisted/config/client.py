@@ -160,6 +160,14 @@ class ClientSettings:
         "A worker that moves no byte in either direction for this long is given up.",
         minimum=0.1,
     )
+    answer_seconds: float = key(
+        "timers",
+        "answer_seconds",
+        Unit.SECONDS,
+        3600.0,
+        "A worker that has had a job for this long without a result is given up, whatever progress it shows.",
+        minimum=0.1,
+    )
     avoid_first_seconds: float = key(
         "timers", "avoid_first_seconds", Unit.SECONDS, 0.2, "First wait before an avoided worker is asked again."
     )

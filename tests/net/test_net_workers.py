@@ -217,6 +217,25 @@ async def test_silence():
 
 
 @pytest_twisted.ensureDeferred
+async def test_progress_without_end():
+    """A worker that shows progress is given up too, after answer_seconds; an answer in time leaves no timer behind."""
+
+    def for_ever(request):
+        if not request.hung_up.called:
+            request.write(encode_progress("running"))
+            reactor.callLater(0.05, for_ever, request)
+
+    worker = Worker(identity(A), for_ever, frames(DONE))
+    client = Client(answer=0.5)
+    with pytest.raises(Silence, match=r"has had the job for 0\.5 s and shows progress, but no result"):
+        await run(client, worker)
+    await worker.requests[0].hung_up
+    assert await run(client, worker) == RESULT
+    await client.stop()
+    await worker.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_cancelling_hangs_up():
     """Cancelling a run cuts its connection, by which the worker kills the job; another run goes on."""
     worker = Worker(identity(A), nothing, nothing)

@@ -127,7 +127,7 @@ class Threads(ThreadPool):
 class Client:
     """Connections as a client has them, with a thread of its own."""
 
-    def __init__(self, *, silence=10.0, insecure=False, refresh=None, timers=None):
+    def __init__(self, *, silence=10.0, answer=100.0, insecure=False, refresh=None, timers=None):
         timers = timers or LinkTimers()
         self.book = CertificateBook()
         self.threads = Threads(1, 1)
@@ -139,6 +139,7 @@ class Client:
             self.agent,
             self.book,
             silence_seconds=silence,
+            answer_seconds=answer,
             compression_level=1,
             refresh=refresh,
         )

@@ -134,6 +134,8 @@ LIES: dict[str, Callable[[Answer], bytes]] = {
     # Silence, which Talk keeps.
     "nothing at all": lambda answer: answer.frame,
     "nothing more": lambda answer: answer.frame,
+    # And its opposite.
+    "progress for ever": lambda answer: answer.frame,
     # What is no lie.
     "the truth": lambda answer: answer.frame,
     "an impossible mode": lambda answer: answer.with_outputs(
@@ -160,6 +162,12 @@ class Talk:
     def end(self, frame: bytes) -> None:
         """The last frame."""
         if self._lie.startswith("nothing "):
+            return
+        if self._lie == "progress for ever":
+            from twisted.internet import reactor  # installed by twistd
+
+            self._talk.send(encode_progress("running"))
+            reactor.callLater(0.5, self.end, frame)
             return
         ((kind, payload),) = FrameDecoder(LIMIT).feed(frame)
         if kind != RESULT:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,24 @@ def test_the_client_decides_what_an_output_may_do(stage):
     stage.tell("the truth")
     assert compiled.failed == {}
     assert compiled.done["server_id"] == stage.liar.server_id
+
+
+def test_progress_for_ever(tmp_path):
+    """Who shows progress and no result is given up after timers.answer_seconds, and another does the job."""
+    timers = {**TIMERS, "client": {**TIMERS["client"], "answer_seconds": 4.0}}
+    with Farm(timers=timers) as farm, ThreadPoolExecutor() as pool:
+        stage = Stage(farm, tmp_path)
+        stage.tell("progress for ever")
+        farm.workers("a1")
+        earlier = stage.client.mark()
+        compiling = pool.submit(stage.compile)
+        wait_for(lambda: stage.client.events("job_running", since=earlier), "the liar has the job")
+        farm.workers("z1")
+        compiled = compiling.result()
+        (failed,) = compiled.failed.values()
+        assert (failed["server_id"], failed["code"]) == (stage.liar.server_id, "silence")
+        assert "has had the job for 4 s and shows progress, but no result" in failed["sentence"]
+        assert compiled.done["server_id"] == stage.honest.server_id
 
 
 @pytest.mark.full

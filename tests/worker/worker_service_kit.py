@@ -68,6 +68,7 @@ class Client:
             WorkerAgent(reactor, self._connect, book := CertificateBook(), TIMERS),
             book,
             silence_seconds=5,
+            answer_seconds=100,
             compression_level=1,
         )
         self._serial = 0
