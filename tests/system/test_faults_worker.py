@@ -127,8 +127,9 @@ def test_a_worker_that_fails_at_every_job(farm, yard, tmp_path, fault, code, see
         server_id = victim.server_id
         with yard.build(client, parallel=6) as build:
             build.wait_for_done(seed % 4)
-            build.wait_for(lambda: build.running(server_id), "a job runs there")
-            strike()
+            # Nobody gets on meanwhile, so that most of the build is still to come.
+            with standing_still(farm.workers("well", victim.name)):
+                strike()
             build.wait_for(lambda: failed_at(build, server_id), "a job has failed by it")
             mend()
             done = build.finish(tmp_path / "ours")
