@@ -10,6 +10,7 @@ from attrs import evolve
 from links_help import A, B, allocation, identity
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.protocol import Protocol
 from worker_help import (
     RESULT,
     TOOLCHAIN,
@@ -350,12 +351,24 @@ async def test_worker_without_certificate():
     await worker.stop()
 
 
+class Talkative(Protocol):
+    """Answers whatever it hears in plain HTTP."""
+
+    def dataReceived(self, data):
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
 @pytest_twisted.ensureDeferred
 async def test_worker_that_is_not_there():
-    """A refused connection, and a port that never finishes its handshake, are noticed soon and told so."""
+    """A port that never says a word, one that speaks no TLS and a refused connection are noticed soon and told so."""
     worker = Worker(identity(A), tls=False)
+    # Not the HTTP of a Leaf: in some ClientHellos the random bytes hold the end of a line, which that answers.
+    worker.site.buildProtocol = lambda _: Protocol()
     client = Client(timers=LinkTimers(connect_seconds=0.3))
     with pytest.raises(ConnectionFailed, match=r"did not answer within 0\.3 s"):
+        await run(client, worker)
+    worker.site.buildProtocol = lambda _: Talkative()
+    with pytest.raises(ConnectionFailed, match=r"The TLS handshake with worker .* failed: wrong version number"):
         await run(client, worker)
     await worker.stop()
     with pytest.raises(ConnectionFailed, match="Connection refused"):
