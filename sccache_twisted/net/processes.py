@@ -88,11 +88,15 @@ class Watched:
             self.doRead()
 
     def close(self) -> None:
-        """Stop watching and close; may be called again."""
+        """Stop watching, and close before the reactor looks again; may be called again.
+
+        Not at once: the batch of events that the reactor is in may say of this number that its writers have gone. A
+        caller who is accepted in the same batch would be given the number, and be hung up on for it.
+        """
         if self.open:
             self.open = False
             self._reactor.removeReader(self)
-            os.close(self._fd)
+            self._reactor.callLater(0, os.close, self._fd)
 
 
 class _Stream:

@@ -2,15 +2,17 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from sccache_twisted.errors import TooLarge
 from sccache_twisted.net import processes
-from sccache_twisted.net.processes import ProcessRunner, start
+from sccache_twisted.net.processes import ProcessRunner, Watched, start
 
 ENV = {b"PATH": b"/usr/bin:/bin"}
 
@@ -33,6 +35,59 @@ def state_of(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+class Caller:
+    """A connection that was just accepted: a reader who hears of its end."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.lost = None
+
+    def fileno(self):
+        return self.connection.fileno()
+
+    def logPrefix(self):
+        return "caller"
+
+    def doRead(self):
+        raise AssertionError("nobody has said anything")
+
+    def connectionLost(self, reason):
+        self.lost = reason
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_comes_in_a_batch_hears_nothing_of_who_was_closed_in_it(reactor):
+    """In one batch of events the first closes a pipe and accepts a caller, the next says the pipe's writer left."""
+    first, first_writer = os.pipe()
+    pipe, pipe_writer = os.pipe()
+    callers, others, done = [], [], Deferred()
+
+    def turn():
+        watched.close()
+        connection, other = socket.socketpair()
+        callers.append(Caller(connection))
+        others.append(other)
+        reactor.addReader(callers[0])
+        starter.close()
+        # Behind the rest of the batch, and one turn more, in which the pipe is closed.
+        reactor.callLater(0, reactor.callLater, 0, done.callback, None)
+
+    starter, watched = Watched(reactor, first, turn), Watched(reactor, pipe, lambda: None)
+    # The reactor looks again only when we wait: it finds both, in this order.
+    os.write(first_writer, b"x")
+    os.close(pipe_writer)
+    await done
+    os.close(first_writer)
+    reactor.removeReader(callers[0])
+    assert callers[0].lost is None
+    assert callers[0].fileno() not in {first, pipe}
+    for closed in (first, pipe):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(closed)
+    for each in (callers[0].connection, *others):
+        each.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -155,6 +210,8 @@ async def test_no_descriptor_is_left(reactor):
     before = len(os.listdir("/proc/self/fd"))
     done = await run(reactor, b"ls /proc/self/fd | wc -l")
     assert int(done.stdout) == 4  # 0, 1, 2 and the listing's own
+    # They are closed before the reactor looks again.
+    await deferLater(reactor, 0)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -153,14 +153,18 @@ class User:
         return found
 
     def _files(self) -> set[str]:
-        """Names of files that may not become more: not of what the caches of the stores may keep, nor of logs."""
+        """Names of files that may not become more: not of what the caches of the stores may keep, nor of logs.
+
+        A toolchain is one file wherever it is kept: a worker may be given its first job for one at any time.
+        """
         found = set()
         for top in (self.cluster.directory, self.temporary):
             for here, directories, files in os.walk(top):
                 if os.path.basename(here) in {"blobs", "root"}:
                     directories.clear()
                     continue
-                found |= {re.sub(r"\d+(?=\.sock|\.log)", "N", f"{here}/{name}") for name in [*directories, *files]}
+                changing = r"\d+(?=\.sock|\.log|/toolchains/)"
+                found |= {re.sub(changing, "N", f"{here}/{name}") for name in [*directories, *files]}
         return found
 
 

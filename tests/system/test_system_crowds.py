@@ -36,6 +36,12 @@ def deserted():
         yield started
 
 
+def launchers_notes(cluster):
+    """What launchers that had to do without the daemon have written into its log: why."""
+    lines = Path(f"{cluster.env['SCCACHE_SERVER_UDS']}.log").read_text().splitlines()
+    return [line for line in lines if " [launcher#" in line]
+
+
 def test_a_make_of_64_jobs(cluster, tmp_path):
     """Make -j64 of 150 files on four slots: every file is the compiler's own, and none was compiled here."""
     tree = fast_tree(tmp_path / "tree", 150)
@@ -43,6 +49,7 @@ def test_a_make_of_64_jobs(cluster, tmp_path):
     cluster.zero_stats()
     ours = tree.build_aside(tmp_path / "ours", "-j64", f"CC={cluster.launcher[0]} gcc", env=cluster.env)
     assert differences(plain, ours) == []
+    assert launchers_notes(cluster) == []
     stats = cluster.stats()
     assert stats.local_compiles == {}
     assert sum(stats.dist_compiles.values()) == 150
