@@ -2,8 +2,8 @@
 
 Each attempt is one callback for the allocation and one errback that judges the failure by the failure table
 (:mod:`sccache_twisted.policy.retry`) and attempts again. Every wait is bounded: the link by the scheduler's grace, an
-allocation by the scheduler's own bound and a margin, a run by silence on its connection and by a
-bound, a back-off by its bound.
+allocation by the scheduler's own bound and a margin, a run by silence on its connection and by ``answer_seconds``, a
+back-off by its bound.
 """
 
 from __future__ import annotations
