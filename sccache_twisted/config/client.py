@@ -165,8 +165,8 @@ class ClientSettings:
         "answer_seconds",
         Unit.SECONDS,
         3600.0,
-        "A worker that has had a job for this long without a result is given up, whatever progress it shows. Longer than "
-        "the workers' run_seconds.",
+        "A worker that has had a job for this long without a result is given up, whatever progress it shows. Has to "
+        "be longer than the workers' run_seconds.",
         minimum=0.1,
     )
     avoid_first_seconds: float = key(
