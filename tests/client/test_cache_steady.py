@@ -11,6 +11,9 @@ import pytest
 from sccache_twisted.client.cache.states import FileStates, View
 from sccache_twisted.hashing.digests import digest_of
 
+pytestmark = pytest.mark.alone
+"""Of every directory on the way to a file the kernel tells what comes and goes there: of the temporary one as well."""
+
 HOUR_NS = 3600 * 10**9
 
 

@@ -10,6 +10,9 @@ import pytest
 
 from sccache_twisted.toolchains.sentry import Sentry
 
+pytestmark = pytest.mark.alone
+"""Every directory on the way is watched, the temporary one as well, in which other tests come and go."""
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
