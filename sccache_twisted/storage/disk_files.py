@@ -102,7 +102,7 @@ class DiskDirectory:
                 try:
                     self._write(place, entry)
                 except FileNotFoundError:
-                    # Somebody has removed our directories, or just now a draft that was not locked yet.
+                    # Somebody has removed our directories.
                     if not left:
                         raise
                     self._make(os.path.dirname(place))
@@ -196,12 +196,13 @@ class DiskDirectory:
         needed = _on_disk(len(entry))
         draft = b"%b/%d-%b" % (self._writing, os.getpid(), os.urandom(8).hex().encode())
         claimed = False
-        descriptor = os.open(draft, _DRAFT, 0o600)
+        descriptor: int | None = None
+        self._counted()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _must_be_there(descriptor, draft)
-            self._counted()
             with self._ledger() as ledger:
+                # Nobody sweeps meanwhile: a draft that is not locked would be taken for a dead writer's.
+                descriptor = os.open(draft, _DRAFT, 0o600)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
                 total = ledger.add(needed)
                 claimed = True
                 os.ftruncate(descriptor, len(entry))
@@ -219,7 +220,8 @@ class DiskDirectory:
                     ledger.add(-needed)
             raise
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _make_room(self, total: int) -> None:
         """Clean when it is time to; StorageError when there is no room yet."""
@@ -298,8 +300,8 @@ class DiskDirectory:
             except FileNotFoundError:
                 continue
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 with self._ledger() as ledger:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     ledger.add(-_unlink(draft))
             except BlockingIOError:
                 continue
@@ -337,15 +339,6 @@ class _Ledger:
     def _write(self, total: int, added: int) -> int:
         os.pwrite(self._descriptor, b"%020d %020d\n" % (max(0, total), added), 0)
         return total
-
-
-def _must_be_there(descriptor: int, draft: bytes) -> None:
-    """FileNotFoundError for a draft that was taken for a dead writer's before it was locked.
-
-    What is claimed for it would be counted by nobody, and be taken back all the same.
-    """
-    if not os.fstat(descriptor).st_nlink:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft)
 
 
 def _on_disk(size: int) -> int:

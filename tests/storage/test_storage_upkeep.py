@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from twisted.internet import reactor
 
 from sccache_twisted.errors import StorageError
 from sccache_twisted.interfaces import Removed, Survey
+from sccache_twisted.storage import disk_files
 from sccache_twisted.storage.disk import DiskStore
 from sccache_twisted.storage.disk_files import DiskDirectory
 from sccache_twisted.storage.memory import MemoryStore
@@ -75,11 +78,35 @@ def test_clearing_removes_every_entry_and_what_dead_writers_left(files: DiskDire
     assert (there(files, "a"), files.size()) == ("a", BLOCK)
 
 
+def test_no_draft_is_taken_for_a_dead_writer_s(files: DiskDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks for what dead writers left, between a draft's making and its lock, leaves it to its writer."""
+    stored(files, a=100)
+    monkeypatch.setattr(disk_files, "_TRIES", 1)
+    real, writer, looking = fcntl.flock, threading.current_thread(), threading.Event()
+    sweeper = threading.Thread(target=files._sweep_drafts)
+
+    def flock(descriptor: int, operation: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if threading.current_thread() is writer and "/writing/" in name:
+            sweeper.start()
+            assert looking.wait(30)
+        elif threading.current_thread() is sweeper and name.endswith("/size"):
+            looking.set()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    files.put(key_of("a"), bytes(2 * BLOCK))
+    sweeper.join(30)
+    assert (files.size(), files.survey().size, files.survey().entries) == (2 * BLOCK, 2 * BLOCK, 1)
+
+
 _WRITER = """\
 import os, sys
 sys.path[:0] = sys.argv[2].split(os.pathsep)
 from contracts.cache_store import key_of
+from sccache_twisted.storage import disk_files
 from sccache_twisted.storage.disk_files import DiskDirectory
+disk_files._TRIES = 2  # once for a directory that is not there yet: no draft is swept before it is locked
 files = DiskDirectory(os.fsencode(sys.argv[1]), 10_000 * 4096)
 for number in range(400):
     files.put(key_of(f"{sys.argv[3]}-{number % 40}"), b"x" * (number % 9000))
